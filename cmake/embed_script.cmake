@@ -1,0 +1,13 @@
+# Writes a C++ source holding FILES (below ROOT) as raw string pieces short enough for every compiler.
+set(text "#include \"core/embedded.h\"\nnamespace sabrewing::embedded {\n")
+set(table "")
+set(count 0)
+foreach(file ${FILES})
+  file(READ "${ROOT}/${file}" hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND text "static const unsigned char file_${count}[] = {${bytes}0};\n")
+  string(APPEND table "  {\"${file}\", reinterpret_cast<const char*>(file_${count}), sizeof(file_${count}) - 1},\n")
+  math(EXPR count "${count} + 1")
+endforeach()
+string(APPEND text "const EmbeddedFile ${SYMBOL}[] = {\n${table}};\nconst std::size_t ${SYMBOL}_count = ${count};\n}\n")
+file(WRITE "${OUT}" "${text}")

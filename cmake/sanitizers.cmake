@@ -1,0 +1,7 @@
+if(SABREWING_SANITIZE)
+  add_compile_options(-fsanitize=${SABREWING_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${SABREWING_SANITIZE})
+  if(SABREWING_BUILD_FUZZERS)
+    add_compile_options(-fsanitize=fuzzer-no-link)
+  endif()
+endif()

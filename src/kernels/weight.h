@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "formats/scheme/weight_format.h"
+#include "kernels/matrix.h"
+
+namespace sabrewing::kernels {
+
+/// Consecutive rows of a weight as a checkpoint stores them, at any byte alignment. Row r begins at
+/// `values + r * row_stride` (and its scales at `scales + r * scale_row_stride`), so that a stride of two
+/// rows selects every second row of an interleaved tensor.
+struct WeightRows {
+  const std::byte* values = nullptr;
+  std::int64_t row_stride = 0;  ///< bytes
+  const std::byte* scales = nullptr;  ///< null where the format has none
+  std::int64_t scale_row_stride = 0;  ///< bytes
+  std::int64_t rows = 0;
+};
+
+/// A weight matrix [n, k] to be packed: the parts are stacked along n.
+struct WeightSource {
+  formats::WeightFormat format;
+  std::int64_t k = 0;
+  std::vector<WeightRows> parts;
+
+  std::int64_t n() const {
+    std::int64_t rows = 0;
+    for (const WeightRows& part : parts) rows += part.rows;
+    return rows;
+  }
+};
+
+/// A weight in the layout of one kernel family. `layout` names it and `version` changes with its bytes;
+/// packing is a pure function of (source, layout, version). Padding never shows outside.
+struct PackedWeight {
+  std::string layout;
+  std::uint32_t version = 0;
+  formats::WeightFormat format;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  std::int64_t padded_n = 0;
+  std::int64_t padded_k = 0;
+  std::int64_t experts = 1;             ///< matrices of this shape, one after the other
+  std::size_t expert_stride_bytes = 0;  ///< bytes from one matrix to the next
+  DeviceBuffer bytes;
+};
+
+}  // namespace sabrewing::kernels

@@ -1,4 +1,4 @@
-# Writes a C++ source holding FILES (below ROOT) as raw string pieces short enough for every compiler.
+# Writes a C++ source OUT that holds FILES (below ROOT) as byte arrays and SYMBOL, the table of them.
 set(text "#include \"core/embedded.h\"\nnamespace sabrewing::embedded {\n")
 set(table "")
 set(count 0)
@@ -9,5 +9,5 @@ foreach(file ${FILES})
   string(APPEND table "  {\"${file}\", reinterpret_cast<const char*>(file_${count}), sizeof(file_${count}) - 1},\n")
   math(EXPR count "${count} + 1")
 endforeach()
-string(APPEND text "const EmbeddedFile ${SYMBOL}[] = {\n${table}};\nconst std::size_t ${SYMBOL}_count = ${count};\n}\n")
+string(APPEND text "extern const EmbeddedFile ${SYMBOL}[];\nextern const std::size_t ${SYMBOL}_count;\nconst EmbeddedFile ${SYMBOL}[] = {\n${table}};\nconst std::size_t ${SYMBOL}_count = ${count};\n}\n")
 file(WRITE "${OUT}" "${text}")

@@ -23,12 +23,32 @@ function(sabrewing_test name)
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT} SKIP_RETURN_CODE 77)
 endfunction()
 
-# sabrewing_fuzzer(NAME SOURCES ... DEPENDS ...): a libFuzzer target, built only with SABREWING_BUILD_FUZZERS.
+# sabrewing_fuzzer(NAME SOURCES ... DEPENDS ... [CORPUS folder]): a libFuzzer target, built only with
+# SABREWING_BUILD_FUZZERS. CORPUS holds the committed seeds (default: corpus/NAME beside the CMakeLists.txt). Each
+# target is a line "NAME CORPUS" of fuzzers.txt in the build folder, which .ci/run reads.
 function(sabrewing_fuzzer name)
   if(NOT SABREWING_BUILD_FUZZERS)
     return()
   endif()
-  cmake_parse_arguments(arg "" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(arg "" "CORPUS" "SOURCES;DEPENDS" ${ARGN})
+  if(NOT arg_CORPUS)
+    set(arg_CORPUS corpus/${name})
+  endif()
+  get_filename_component(corpus "${arg_CORPUS}" ABSOLUTE)
+  if(NOT IS_DIRECTORY "${corpus}")
+    message(FATAL_ERROR "fuzzer ${name}: no seed corpus at ${corpus}")
+  endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_DEPENDS} sabrewing_warnings -fsanitize=fuzzer)
+  set_property(GLOBAL APPEND_STRING PROPERTY sabrewing_fuzzers "${name} ${corpus}\n")
+  get_property(list GLOBAL PROPERTY sabrewing_fuzzers)
+  file(WRITE "${PROJECT_BINARY_DIR}/fuzzers.txt" "${list}")
+endfunction()
+
+# sabrewing_relocatable(TARGET): links the C++ runtime statically, so that the binary runs on any
+# distribution with the same or a newer C library. Sanitizers need the shared one.
+function(sabrewing_relocatable target)
+  if(NOT SABREWING_SANITIZE)
+    target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
 endfunction()

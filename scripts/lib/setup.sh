@@ -80,15 +80,18 @@ install_packages() {
 
   say "installing: $missing"
   setup_log=$(mktemp)
-  apt_get update || say "apt-get update failed, going on with the lists at hand: $(grep -m 1 '^[EW]:' "$setup_log")"
+  local unreachable='Failed to fetch|Could not resolve|Temporary failure|Could not connect|Unable to fetch|Connection failed'
+  local offline=0
+  apt_get update || say "apt-get update failed; going on with the package lists at hand"
+  ! grep -Eq "$unreachable" "$setup_log" || offline=1
   # shellcheck disable=SC2086  # a list of package names
   if ! apt_get install -y --no-install-recommends $missing; then
     tail -n 15 "$setup_log" >&2
-    if grep -q 'Unable to locate package\|has no installation candidate' "$setup_log"; then
+    if [ $offline = 1 ] || grep -Eq "$unreachable" "$setup_log"; then
+      say "The package mirror cannot be reached. Once there is a network, this line does the same: $line"
+    elif grep -Eq 'Unable to locate package|has no installation candidate' "$setup_log"; then
       say "A package is unknown to this system. Needed are Debian 12 or Ubuntu 24.04, or newer; on Ubuntu the"
       say "'universe' component must be on (add-apt-repository universe)."
-    elif grep -q 'Could not resolve\|Failed to fetch\|Unable to fetch\|Could not connect' "$setup_log"; then
-      say "The package mirror cannot be reached. With a network, this line does the same: $line"
     fi
     die 1 "could not install: $missing"
   fi
@@ -99,11 +102,11 @@ install_packages() {
 # require_toolchain: the compiler and CMake are new enough, or one line that says what is too old.
 require_toolchain() {
   local have
-  have=$(cmake --version 2>/dev/null | sed -n '1s/.* \([0-9.]*\).*/\1/p')
+  have=$(cmake --version 2>/dev/null | sed -n '1s/.* \([0-9.]*\).*/\1/p') || true
   [ -n "$have" ] || die 2 "cmake is missing; the packages needed are: $BUILD_PACKAGES"
   printf '3.25\n%s\n' "$have" | sort -V -C || die 2 "CMake 3.25 or newer is needed, found $have"
   if [ -z "${CXX:-}" ]; then
-    have=$(g++ -dumpversion 2>/dev/null)
+    have=$(g++ -dumpversion 2>/dev/null) || true
     [ -n "$have" ] || die 2 "g++ is missing; the packages needed are: $BUILD_PACKAGES"
     [ "${have%%.*}" -ge 12 ] || die 2 "GCC 12 or newer is needed, found $have"
   fi

@@ -109,4 +109,17 @@ void append_utf8_lossy(std::string& out, std::string_view bytes) {
   }
 }
 
+std::string one_line(std::string_view text, std::size_t limit) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    if (i >= limit) return out + "...";
+    const Utf8Char c = next_char(text, i);
+    const bool control = c.code_point < 0x20 || (c.code_point >= 0x7F && c.code_point < 0xA0) ||
+                         c.code_point == 0x2028 || c.code_point == 0x2029;
+    out.append(control ? std::string_view("?") : text.substr(i, c.size));
+    i += c.size;
+  }
+  return out;
+}
+
 }  // namespace sabrewing::text

@@ -31,4 +31,7 @@ std::size_t incomplete_utf8_suffix(std::string_view text);
 /// recommends ("substitution of maximal subparts").
 void append_utf8_lossy(std::string& out, std::string_view bytes);
 
+/// For messages of one line: at most about `limit` bytes of well-formed UTF-8, controls replaced by '?'.
+std::string one_line(std::string_view text, std::size_t limit = 80);
+
 }  // namespace sabrewing::text

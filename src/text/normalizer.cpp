@@ -1,0 +1,123 @@
+#include "text/normalizer.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "text/utf8.h"
+
+namespace sabrewing::text {
+namespace {
+
+/// No character below U+0300 combines with the one before it, and none changes in composed form.
+bool is_composed_already(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0xCC; });
+}
+
+bool is_ascii(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+utf8proc_propval_t combining_class(utf8proc_int32_t code_point) {
+  return utf8proc_get_property(code_point)->combining_class;
+}
+
+/// utf8proc's own decomposition orders long runs of combining marks in quadratic time, so marks are
+/// ordered here.
+std::string to_form(std::string_view text, UnicodeForm form) {
+  const bool composed = form == UnicodeForm::kNfc || form == UnicodeForm::kNfkc;
+  const bool compatible = form == UnicodeForm::kNfkc || form == UnicodeForm::kNfkd;
+  if (is_ascii(text) || (form == UnicodeForm::kNfc && is_composed_already(text))) return std::string(text);
+
+  const auto decompose = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
+                                                        (compatible ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> codes;
+  codes.reserve(text.size());
+  for (std::size_t i = 0; i < text.size();) {
+    const Utf8Char c = next_char(text, i);
+    i += c.size;
+    utf8proc_int32_t parts[32];
+    int boundary = 0;
+    const utf8proc_ssize_t count =
+        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c.code_point), parts, 32, decompose, &boundary);
+    SABREWING_CHECK(count >= 0 && count <= 32, kInternal, "[tokenizer] no decomposition of U+{:04X}",
+                    static_cast<unsigned>(c.code_point));
+    codes.insert(codes.end(), parts, parts + count);
+  }
+  for (auto run = codes.begin(); run != codes.end();) {
+    if (combining_class(*run) == 0) {
+      ++run;
+      continue;
+    }
+    const auto end = std::find_if(run, codes.end(), [](auto code) { return combining_class(code) == 0; });
+    std::stable_sort(run, end, [](auto a, auto b) { return combining_class(a) < combining_class(b); });
+    run = end;
+  }
+  if (composed) {
+    const utf8proc_ssize_t count =
+        utf8proc_normalize_utf32(codes.data(), static_cast<utf8proc_ssize_t>(codes.size()),
+                                 static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    SABREWING_CHECK(count >= 0, kInternal, "[tokenizer] composition failed: {}", utf8proc_errmsg(count));
+    codes.resize(static_cast<std::size_t>(count));
+  }
+  std::string out;
+  out.reserve(text.size());
+  for (const utf8proc_int32_t code : codes) append_utf8(out, static_cast<char32_t>(code));
+  return out;
+}
+
+struct Apply {
+  std::string_view text;
+
+  std::string operator()(UnicodeForm form) const { return to_form(text, form); }
+
+  std::string operator()(const Prepend& step) const {
+    return text.empty() ? std::string() : std::string(step.text).append(text);
+  }
+
+  std::string operator()(Lowercase) const {
+    std::string out;
+    out.reserve(text.size());
+    for (std::size_t i = 0; i < text.size();) {
+      const Utf8Char c = next_char(text, i);
+      i += c.size;
+      if (c.code_point == 0x130) {
+        out += "i\u0307";  // the only character with a longer lower case
+      } else {
+        append_utf8(out,
+                    static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c.code_point))));
+      }
+    }
+    return out;
+  }
+
+  std::string operator()(const Replace& step) const {
+    std::string out;
+    std::size_t done = 0;
+    const auto replace = [&](std::size_t begin, std::size_t end) {
+      out.append(text, done, begin - done).append(step.content);
+      done = end;
+    };
+    if (const auto* regex = std::get_if<Regex>(&step.pattern)) {
+      RegexMatches matches(*regex, text);
+      while (matches.next()) replace(matches.begin(), matches.end());
+    } else {
+      const auto& fixed = std::get<std::string>(step.pattern);
+      for (std::size_t at = 0; (at = text.find(fixed, at)) != std::string_view::npos; at += fixed.size()) {
+        replace(at, at + fixed.size());
+      }
+    }
+    return out.append(text, done);
+  }
+};
+
+}  // namespace
+
+std::string Normalizer::apply(std::string_view text) const {
+  std::string current(text);
+  for (const Step& step : steps_) current = std::visit(Apply{current}, step);
+  return current;
+}
+
+}  // namespace sabrewing::text

@@ -131,29 +131,64 @@ CompiledPtr run_nvrtc(const NvrtcLibrary& library, const KernelSource& source,
 
 struct Compiler::Impl {
   CompilerOptions options;
-  std::mutex mutex;
+  std::mutex library_mutex;
   std::optional<NvrtcLibrary> library;
+  std::optional<Error> library_failure;
+  std::mutex mutex;
   std::map<Digest, std::shared_future<CompiledPtr>> results;
   std::atomic<std::uint64_t> compiled{0};
   std::atomic<std::uint64_t> failed{0};
   std::atomic<std::uint64_t> memory_hits{0};
+  std::atomic<std::uint64_t> disk_hits{0};
+  std::atomic<std::uint64_t> disk_misses{0};
 
   const NvrtcLibrary& nvrtc() {
-    const std::lock_guard lock(mutex);
-    if (!library) library.emplace(options.nvrtc_path);
+    const std::lock_guard lock(library_mutex);
+    if (library_failure) throw Error(*library_failure);
+    try {
+      if (!library) library.emplace(options.nvrtc_path);
+    } catch (const Error& error) {
+      library_failure = error;
+      throw;
+    }
     return *library;
   }
 
-  CompiledPtr build(const KernelSource& source, const std::vector<std::string>& full) {
-    const NvrtcLibrary& compiler = nvrtc();
+  /// The compiler; null when there is none but `found` holds a cached result that needs none.
+  const NvrtcLibrary* nvrtc_unless_cached(const Digest& content, CompiledPtr& found) {
     try {
-      CompiledPtr result = run_nvrtc(compiler, source, full);
-      ++compiled;
+      return &nvrtc();
+    } catch (const Error&) {
+      if (!options.cache) throw;
+      auto cached = options.cache->load_of_any_compiler(content);
+      if (!cached) throw;
+      found = std::make_shared<const CompiledKernels>(std::move(*cached));
+      return nullptr;
+    }
+  }
+
+  CompiledPtr build(const KernelSource& source, const std::vector<std::string>& full, const Digest& content) {
+    CompiledPtr result;
+    const NvrtcLibrary* compiler = nvrtc_unless_cached(content, result);
+    const CacheKey key{content, compiler != nullptr ? compiler->identity() : ""};
+    if (compiler != nullptr && options.cache) {
+      if (auto cached = options.cache->load(key))
+        result = std::make_shared<const CompiledKernels>(std::move(*cached));
+    }
+    if (result) {
+      ++disk_hits;
       return result;
+    }
+    if (options.cache) ++disk_misses;
+    try {
+      result = run_nvrtc(*compiler, source, full);
     } catch (const Error&) {
       ++failed;
       throw;
     }
+    ++compiled;
+    if (options.cache) options.cache->store(key, *result);
+    return result;
   }
 };
 
@@ -182,7 +217,7 @@ std::shared_ptr<const CompiledKernels> Compiler::compile(const KernelSource& sou
     return kernels;
   }
   try {
-    promise.set_value(impl_->build(source, options));
+    promise.set_value(impl_->build(source, options, digest));
   } catch (...) {
     {
       const std::lock_guard lock(impl_->mutex);
@@ -208,7 +243,8 @@ std::vector<CompileOutcome> Compiler::compile_all(std::span<const KernelSource> 
 }
 
 CompilerCounters Compiler::counters() const {
-  return {impl_->compiled.load(), impl_->failed.load(), impl_->memory_hits.load()};
+  return {impl_->compiled.load(), impl_->failed.load(), impl_->memory_hits.load(), impl_->disk_hits.load(),
+          impl_->disk_misses.load()};
 }
 
 Feasibility Compiler::available() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "jit/cubin_cache.h"
 #include "jit/kernel_source.h"
 
 namespace sabrewing::jit {
@@ -15,6 +16,8 @@ namespace sabrewing::jit {
 struct CompilerOptions {
   /// A file or folder with NVRTC; nothing for the usual places (`NvrtcLibrary::candidates`).
   std::optional<std::string> nvrtc_path;
+  /// Where compiled kernels are kept between processes (`CubinCache::open_default`); null for nowhere.
+  std::shared_ptr<CubinCache> cache;
 };
 
 /// What a compiler did since it was made. After warm-up `compiled` stays as it is.
@@ -22,6 +25,8 @@ struct CompilerCounters {
   std::uint64_t compiled = 0;     ///< runs of NVRTC that gave code
   std::uint64_t failed = 0;       ///< runs of NVRTC that did not
   std::uint64_t memory_hits = 0;  ///< asked for again in this process
+  std::uint64_t disk_hits = 0;    ///< loaded from the cache
+  std::uint64_t disk_misses = 0;  ///< not in the cache, or not usable there
 };
 
 /// One entry of `compile_all`: the kernels, or the error's text.
@@ -30,8 +35,9 @@ struct CompileOutcome {
   std::string error;
 };
 
-/// Compiles for the exact architecture, on any machine that has NVRTC. Results are kept for the life of the
-/// compiler. Safe to use from several threads; the same source asked for twice at once is compiled once.
+/// Compiles for the exact architecture, on any machine that has NVRTC; without it, what the cache holds by
+/// any compiler is still served. Results are kept for the life of the compiler. Safe to use from several
+/// threads; the same source asked for twice at once is compiled once.
 class Compiler {
  public:
   explicit Compiler(CompilerOptions options = {});

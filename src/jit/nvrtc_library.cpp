@@ -94,6 +94,9 @@ NvrtcLibrary::NvrtcLibrary(const std::optional<std::string>& path) {
   version_ = 1000 * major + 10 * minor;
   SABREWING_CHECK(version_ >= kOldestNvrtc, kUnsupported,
                   "[nvrtc] {} is NVRTC {}.{}, needed is 12.0 or newer", path_, major, minor);
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path_, error);
+  identity_ = fmt::format("{}-{}", version_text(), error ? 0 : size);
   if (api_.supported_architecture_count(&count) == nvrtc_result::kSuccess && count > 0) {
     architectures_.resize(static_cast<std::size_t>(count));
     if (api_.supported_architectures(architectures_.data()) != nvrtc_result::kSuccess) architectures_.clear();

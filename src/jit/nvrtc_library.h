@@ -20,8 +20,10 @@ class NvrtcLibrary {
   const std::string& path() const { return path_; }
   /// 1000 * major + 10 * minor, as CUDA counts.
   int version() const { return version_; }
-  /// "nvrtc-13.0"; part of every cache key.
+  /// "nvrtc-13.0"
   std::string version_text() const;
+  /// "nvrtc-13.0-109338064", with the library's size: tells builds of one version apart, the same anywhere.
+  const std::string& identity() const { return identity_; }
   bool supports(Architecture architecture) const;
   /// "sm_75, sm_80, ..."
   std::string supported_text() const;
@@ -35,6 +37,7 @@ class NvrtcLibrary {
  private:
   NvrtcApi api_;
   std::string path_;
+  std::string identity_;
   int version_ = 0;
   std::vector<int> architectures_;
 };

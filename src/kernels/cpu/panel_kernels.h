@@ -1,0 +1,64 @@
+#pragma once
+
+// Included by every instruction-set tier: no inline functions and no templates here, because the linker
+// keeps one copy of each and it may be the one that the oldest processor cannot run.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sabrewing::kernels::cpu {
+
+/// Rows (output features) of a panel, the unit of the packed layout (see pack.h).
+constexpr int kPanelRows = 16;
+/// Panels of one PanelTask at most.
+constexpr int kMaxPanels = 4;
+/// MXFP4 and int8 activations: elements of K that share a scale.
+constexpr int kGroup = 32;
+/// Scratch of one PanelTask.
+constexpr std::size_t kPanelScratchBytes = 48 * 1024;
+
+/// out(row_count, panels * 16) = rows(row_count, k) * weights(panels * 16, k)^T. One chain of additions over
+/// ascending k per output, whatever the other numbers are.
+struct PanelTask {
+  const std::byte* weights = nullptr;  ///< first panel, 64-byte aligned
+  std::size_t panel_stride = 0;        ///< bytes
+  int panels = 0;                      ///< 1 to kMaxPanels
+  std::int64_t k = 0;
+  const std::byte* const* rows = nullptr;  ///< staged activations, 4-byte aligned: FP32, BF16 or int8 rows
+  std::int64_t row_count = 0;              ///< at least 1
+  float* out = nullptr;
+  std::byte* scratch = nullptr;  ///< kPanelScratchBytes, 64-byte aligned
+};
+
+using PanelKernel = void (*)(const PanelTask&);
+
+/// The inner loops of one tier.
+struct PanelKernels {
+  const char* name = nullptr;
+  // FP32 activations, FP32 multiply-add on weights widened in registers.
+  PanelKernel bf16_f32 = nullptr;
+  PanelKernel fp16_f32 = nullptr;
+  PanelKernel fp32_f32 = nullptr;
+  PanelKernel mxfp4_f32 = nullptr;
+  /// Int8 activation rows of `quantize_int8`, integer dot products within a group, FP32 across groups.
+  PanelKernel mxfp4_int8 = nullptr;
+  /// BF16 activation rows, zero-padded to even K; null where the processor has no such instruction.
+  PanelKernel bf16_bf16 = nullptr;
+
+  /// Writes an int8 row (int8_row_bytes): k codes, each eight stored as elements 0 2 4 6 1 3 5 7, then k/32
+  /// FP32 scales (largest magnitude / 254: the weights are doubled), then k/32 int32 values -12 * sum of the
+  /// codes. A group whose largest magnitude is below 2^-119 becomes zero; one with an infinity or NaN gets a
+  /// NaN scale. `k` is a multiple of 32; `first_group` and `groups` choose a part of the row that `x` holds.
+  void (*quantize_int8)(const float* x, std::int64_t k, std::int64_t first_group, std::int64_t groups,
+                        std::byte* row) = nullptr;
+};
+
+PanelKernels scalar_panel_kernels();
+#if defined(__x86_64__)
+PanelKernels avx2_panel_kernels();
+PanelKernels avx512_panel_kernels();
+/// Only this one may be called on a processor with AVX512_BF16.
+PanelKernel avx512_bf16_dot_kernel();
+#endif
+
+}  // namespace sabrewing::kernels::cpu

@@ -78,8 +78,9 @@ std::vector<CacheListing> list_cache(const fs::path& folder) {
     }
     listing.push_back(std::move(item));
   }
-  std::stable_sort(listing.begin(), listing.end(),
-                   [](const CacheListing& a, const CacheListing& b) { return a.used > b.used; });
+  std::sort(listing.begin(), listing.end(), [](const CacheListing& a, const CacheListing& b) {
+    return a.used != b.used ? a.used > b.used : a.file < b.file;
+  });
   return listing;
 }
 

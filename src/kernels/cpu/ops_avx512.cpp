@@ -1,0 +1,9 @@
+#include "kernels/cpu/attention_impl.h"
+#include "kernels/cpu/ops_impl.h"
+
+namespace sabrewing::kernels::cpu {
+
+const OpsKernels kOpsAvx512 = {rms_norm, add,          silu_glu, clamped_swiglu,
+                               rotate,   exponentials, to_bf16,  attend};
+
+}  // namespace sabrewing::kernels::cpu

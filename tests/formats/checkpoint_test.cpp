@@ -146,6 +146,15 @@ TEST(TensorAudit, ListsOnlyTheFirstNames) {
   audit.finish();
 }
 
+TEST(Names, PrintableFormIsShortAndStaysUtf8) {
+  EXPECT_EQ(printable("a.b"), R"("a.b")");
+  EXPECT_EQ(printable(std::string_view("\0\n\x7f", 3)), R"("\x00\x0a\x7f")");
+  EXPECT_EQ(printable(std::string(120, 'n')), fmt::format("\"{:n>120}\"", ""));
+  EXPECT_EQ(printable(std::string(121, 'n')), fmt::format("\"{:n>120}...\"", ""));
+  EXPECT_EQ(printable(fmt::format("{:n>119}\u00e9", "")), fmt::format("\"{:n>119}...\"", ""));
+  EXPECT_EQ(printable(fmt::format("{:n>118}\u00e9x", "")), fmt::format("\"{:n>118}\u00e9...\"", ""));
+}
+
 TEST(Names, Globs) {
   EXPECT_TRUE(matches_glob("a.b", "a.b"));
   EXPECT_FALSE(matches_glob("a.b", "axb"));

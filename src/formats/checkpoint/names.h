@@ -5,7 +5,8 @@
 
 namespace sabrewing::formats {
 
-/// A name out of a file, quoted for a one-line message: control bytes as \xNN, at most 120 bytes.
+/// A name out of a file, quoted for a one-line message: control bytes as \xNN, at most 120 bytes
+/// of it. UTF-8 stays UTF-8.
 std::string printable(std::string_view name);
 
 /// Whether `pattern` describes all of `text`; '*' stands for any run of characters, dots included.

@@ -1,28 +1,11 @@
 #include "models/dummy_source.h"
 
-#include <cstring>
-
 #include "core/error.h"
+#include "formats/checkpoint/dummy.h"
 #include "formats/numeric/float16.h"
 
 namespace sabrewing::models {
 namespace {
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t next() {
-    state_ += 0x9e3779b97f4a7c15;
-    std::uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-  }
-
- private:
-  std::uint64_t state_;
-};
 
 std::uint64_t name_hash(const std::string& name) {
   std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
@@ -34,14 +17,15 @@ bool ends_with(const std::string& text, std::string_view end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-template <typename T, typename Make>
-void fill(HostBuffer& buffer, Random& random, Make make) {
-  T* values = buffer.as<T>();
-  const std::size_t count = buffer.size() / sizeof(T);
-  for (std::size_t i = 0; i < count; i += 4) {
-    const std::uint64_t bits = random.next();
-    for (std::size_t j = i; j < count && j < i + 4; ++j)
-      values[j] = make(static_cast<std::uint16_t>(bits >> (16 * (j - i))));
+void add_one(HostBuffer& buffer, DType dtype) {
+  const std::size_t count = buffer.size() / size_of(dtype);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (dtype == DType::kF32)
+      buffer.as<float>()[i] += 1;
+    else if (dtype == DType::kF16)
+      buffer.as<std::uint16_t>()[i] = formats::float_to_fp16(1 + formats::fp16_to_float(buffer.as<std::uint16_t>()[i]));
+    else
+      buffer.as<std::uint16_t>()[i] = formats::float_to_bf16(1 + formats::bf16_to_float(buffer.as<std::uint16_t>()[i]));
   }
 }
 
@@ -57,27 +41,28 @@ TensorView DummySource::take(const std::string& name, const Shape& shape, std::i
   SABREWING_CHECK(elements.has_value() && *elements <= (std::int64_t{1} << 48), kInvalidArgument,
                   "[dummy] tensor {} of shape {} is too large", name, shape.to_string());
   HostBuffer buffer(static_cast<std::size_t>(*elements) * size_of(dtype));
-  Random random(seed_ ^ name_hash(name));
-  const bool is_norm = ends_with(name, "norm.weight");
-  // Uniform in +-0.05: activations stay of order one through many normalised layers.
-  const auto weight = [is_norm](std::uint16_t bits) {
-    const float value = (static_cast<float>(bits) / 32768.0F - 1.0F) * 0.05F;
-    return is_norm ? 1.0F + value : value;
-  };
+  const std::uint64_t seed = seed_ ^ name_hash(name);
+  // Small weights keep activations of order one through many normalised layers.
+  constexpr double kRms = 0.02;
   switch (dtype) {
-    case DType::kBF16: fill<std::uint16_t>(buffer, random, [&](std::uint16_t b) { return formats::float_to_bf16(weight(b)); }); break;
-    case DType::kF16: fill<std::uint16_t>(buffer, random, [&](std::uint16_t b) { return formats::float_to_fp16(weight(b)); }); break;
-    case DType::kF32: fill<float>(buffer, random, weight); break;
-    case DType::kU8:
-      if (ends_with(name, "_scales")) {  // E8M0 around 2^-6
-        fill<std::uint8_t>(buffer, random, [](std::uint16_t b) { return static_cast<std::uint8_t>(119 + (b & 3)); });
-      } else {
-        for (std::size_t i = 0; i < buffer.size(); i += sizeof(std::uint64_t)) {
-          const std::uint64_t bits = random.next();
-          std::memcpy(buffer.data() + i, &bits, std::min(sizeof(bits), buffer.size() - i));
-        }
-      }
+    case DType::kBF16:
+    case DType::kF16:
+    case DType::kF32: {
+      const formats::ElementType type = dtype == DType::kBF16  ? formats::kBF16
+                                        : dtype == DType::kF16 ? formats::kFP16
+                                                               : formats::kFP32;
+      formats::fill_dummy_values(type, kRms, seed, buffer.span());
+      if (ends_with(name, "norm.weight")) add_one(buffer, dtype);
       break;
+    }
+    case DType::kU8: {
+      // Blocks and scales of one MXFP4 matrix are asked for one at a time.
+      const bool scales = ends_with(name, "_scales");
+      HostBuffer other(scales ? buffer.size() * 16 : buffer.size() / 16);
+      formats::fill_dummy_weight(formats::WeightFormat::mxfp4(), kRms, seed, scales ? other.span() : buffer.span(),
+                                 scales ? buffer.span() : other.span());
+      break;
+    }
     default: fail(ErrorCode::kUnsupported, "[dummy] no random values for tensor {} of dtype {}", name, to_string(dtype));
   }
   const TensorView view{dtype, shape, buffer.span()};

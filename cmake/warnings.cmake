@@ -1,3 +1,7 @@
 add_library(sabrewing_warnings INTERFACE)
 target_compile_options(sabrewing_warnings INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror)
+# Clang reports libstdc++'s own use of what it deprecates (std::stable_sort) as ours.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(sabrewing_warnings INTERFACE -Wno-deprecated-declarations)
+endif()

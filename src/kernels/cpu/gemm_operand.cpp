@@ -47,7 +47,7 @@ const char* weight_name(WeightKind kind) {
 PanelKernels select_panel_kernels(CpuTier tier, const CpuFeatures& features) {
   SABREWING_CHECK(supports(features, tier), kUnsupported, "[cpu tier] {} is not available here",
                   to_string(tier));
-#if defined(SABREWING_PANEL_TIERS)
+#if defined(__x86_64__)
   if (tier == CpuTier::kAvx2) return avx2_panel_kernels();
   if (tier == CpuTier::kAvx512) {
     PanelKernels kernels = avx512_panel_kernels();

@@ -1,0 +1,426 @@
+// AVX-512 inner loops: 6 rows of activations by 4 (FP32 multiply-add) or 2 (int8) panels in registers.
+// A call with one tile of rows decodes the weights as it streams over them. With more rows, K is cut so that
+// the weights of a cut stay in the first-level cache, MXFP4 decoded to bytes there, and the sums of a tile
+// are kept in `out` between cuts: an output sees the same operations in the same order either way.
+
+#include <immintrin.h>
+
+#include "kernels/cpu/panel_kernels.h"
+
+namespace sabrewing::kernels::cpu {
+namespace {
+
+constexpr int kTileRows = 6;
+constexpr std::int64_t kCutF32 = 192;         // of K
+constexpr std::int64_t kCutGroups = 16;       // of K / kGroup
+constexpr std::size_t kPrefetchBytes = 2048;  // ahead of the weights being read
+
+#define SABREWING_INLINE static inline __attribute__((always_inline))
+#define SABREWING_UNROLL _Pragma("GCC unroll 16")
+
+using Bytes = const std::byte*;
+
+SABREWING_INLINE __m512i load(Bytes from) { return _mm512_load_si512(from); }
+SABREWING_INLINE __m512 broadcast(Bytes row, std::int64_t i) {
+  return _mm512_set1_ps(reinterpret_cast<const float*>(row)[i]);
+}
+SABREWING_INLINE __m512i broadcast_int(Bytes row, std::int64_t byte) {
+  return _mm512_set1_epi32(*reinterpret_cast<const int*>(row + byte));
+}
+SABREWING_INLINE void prefetch(Bytes from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0); }
+
+/// 2^(code - 127); 255 is NaN.
+SABREWING_INLINE __m512 decode_e8m0(Bytes codes) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+  __m512i bits = _mm512_slli_epi32(_mm512_cvtepu8_epi32(bytes), 23);
+  bits = _mm512_max_epi32(bits, _mm512_set1_epi32(0x00400000));
+  const __mmask16 nan = _mm512_cmpeq_epi32_mask(bits, _mm512_set1_epi32(0x7f800000));
+  return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(0x7fc00000)));
+}
+
+/// Panels [0, P) of a task, at the start of its K.
+struct Panels {
+  Bytes first = nullptr;
+  std::size_t stride = 0;
+  std::int64_t k = 0;
+};
+
+// Each format adds the products of elements [begin, end) of K to `sum`; `begin` is a multiple of a cut.
+
+struct BF16 {
+  static constexpr int kPanels = 4;
+
+  template <int M, int P>
+  SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows, std::int64_t begin,
+                            std::int64_t end) {
+    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+    Bytes at[P];
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p)
+      at[p] = w.first + static_cast<std::size_t>(p) * w.stride + begin * kPanelRows * 2;
+    std::int64_t i = begin;
+    for (; i + 1 < end; i += 2) {
+      __m512 v[P];
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) {
+        if (M == 1) prefetch(at[p] + kPrefetchBytes);
+        v[p] = _mm512_castsi512_ps(_mm512_slli_epi32(load(at[p]), 16));
+      }
+      SABREWING_UNROLL
+      for (int m = 0; m < M; ++m) {
+        const __m512 a = broadcast(rows[m], i);
+        SABREWING_UNROLL
+        for (int p = 0; p < P; ++p) sum[m][p] = _mm512_fmadd_ps(a, v[p], sum[m][p]);
+      }
+      // Reading the pairs again is cheaper than the registers that would hold them.
+      __asm__ volatile("" ::: "memory");
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) {
+        v[p] = _mm512_castsi512_ps(_mm512_and_si512(load(at[p]), upper));
+        at[p] += 64;
+      }
+      SABREWING_UNROLL
+      for (int m = 0; m < M; ++m) {
+        const __m512 a = broadcast(rows[m], i + 1);
+        SABREWING_UNROLL
+        for (int p = 0; p < P; ++p) sum[m][p] = _mm512_fmadd_ps(a, v[p], sum[m][p]);
+      }
+    }
+    if (i < end) {
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) {
+        const __m512 v = _mm512_castsi512_ps(_mm512_slli_epi32(load(at[p]), 16));
+        SABREWING_UNROLL
+        for (int m = 0; m < M; ++m) sum[m][p] = _mm512_fmadd_ps(broadcast(rows[m], i), v, sum[m][p]);
+      }
+    }
+  }
+};
+
+template <bool Half>
+struct Plain {
+  static constexpr int kPanels = 4;
+
+  template <int M, int P>
+  SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows, std::int64_t begin,
+                            std::int64_t end) {
+    constexpr std::int64_t kBytes = kPanelRows * (Half ? 2 : 4);
+    for (std::int64_t i = begin; i < end; ++i) {
+      __m512 v[P];
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) {
+        const Bytes at = w.first + static_cast<std::size_t>(p) * w.stride + i * kBytes;
+        if (M == 1) prefetch(at + kPrefetchBytes);
+        if (Half)
+          v[p] = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(at)));
+        else
+          v[p] = _mm512_castsi512_ps(load(at));
+      }
+      SABREWING_UNROLL
+      for (int m = 0; m < M; ++m) {
+        const __m512 a = broadcast(rows[m], i);
+        SABREWING_UNROLL
+        for (int p = 0; p < P; ++p) sum[m][p] = _mm512_fmadd_ps(a, v[p], sum[m][p]);
+      }
+    }
+  }
+};
+
+struct MXFP4 {
+  static constexpr int kPanels = 2;
+
+  template <int M, int P>
+  SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows, std::int64_t begin,
+                            std::int64_t end) {
+    const __m512 table = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f,
+                                        -1.5f, -2.0f, -3.0f, -4.0f, -6.0f);
+    for (std::int64_t i = begin; i < end; i += kGroup) {
+      __m512 scale[P];
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p)
+        scale[p] = decode_e8m0(w.first + static_cast<std::size_t>(p) * w.stride + w.k * kPanelRows / 2 +
+                               i / kGroup * kPanelRows);
+      for (std::int64_t eight = i; eight < i + kGroup; eight += 8) {
+        __m512i codes[P];
+        SABREWING_UNROLL
+        for (int p = 0; p < P; ++p) {
+          const Bytes at = w.first + static_cast<std::size_t>(p) * w.stride + eight * kPanelRows / 2;
+          if (M == 1) prefetch(at + kPrefetchBytes);
+          codes[p] = load(at);
+        }
+        SABREWING_UNROLL
+        for (int j = 0; j < 8; ++j) {
+          __m512 v[P];
+          SABREWING_UNROLL
+          for (int p = 0; p < P; ++p) {
+            v[p] = _mm512_mul_ps(_mm512_permutexvar_ps(codes[p], table), scale[p]);
+            codes[p] = _mm512_srli_epi32(codes[p], 4);
+          }
+          SABREWING_UNROLL
+          for (int m = 0; m < M; ++m) {
+            const __m512 a = broadcast(rows[m], eight + j);
+            SABREWING_UNROLL
+            for (int p = 0; p < P; ++p) sum[m][p] = _mm512_fmadd_ps(a, v[p], sum[m][p]);
+          }
+        }
+      }
+    }
+  }
+};
+
+template <typename Format, int M, int P>
+void tile_f32(const Panels& w, const Bytes* rows, std::int64_t begin, std::int64_t end, float* out,
+              std::int64_t stride) {
+  __m512 sum[M][P];
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) {
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p)
+      sum[m][p] = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out + m * stride + p * kPanelRows);
+  }
+  Format::template add<M, P>(sum, w, rows, begin, end);
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) {
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p) _mm512_storeu_ps(out + m * stride + p * kPanelRows, sum[m][p]);
+  }
+}
+
+/// Rows of the next tile when `left` are left: 6, or two tiles of like size at the end.
+SABREWING_INLINE std::int64_t tile_rows(std::int64_t left) {
+  if (left >= 2 * kTileRows || left == kTileRows) return kTileRows;
+  return left < kTileRows ? left : (left + 1) / 2;
+}
+
+template <typename Format, int P>
+void run_panels_f32(const Panels& w, const Bytes* rows, std::int64_t count, float* out, std::int64_t stride) {
+  using Tile = void (*)(const Panels&, const Bytes*, std::int64_t, std::int64_t, float*, std::int64_t);
+  static constexpr Tile kTiles[kTileRows] = {tile_f32<Format, 1, P>, tile_f32<Format, 2, P>,
+                                             tile_f32<Format, 3, P>, tile_f32<Format, 4, P>,
+                                             tile_f32<Format, 5, P>, tile_f32<Format, 6, P>};
+  const std::int64_t cut = count <= kTileRows ? w.k : kCutF32;
+  for (std::int64_t begin = 0; begin < w.k; begin += cut) {
+    const std::int64_t end = begin + cut < w.k ? begin + cut : w.k;
+    std::int64_t tile = 0;
+    for (std::int64_t row = 0; row < count; row += tile) {
+      tile = tile_rows(count - row);
+      kTiles[tile - 1](w, rows + row, begin, end, out + row * stride, stride);
+    }
+  }
+}
+
+template <typename Format>
+void run_f32(const PanelTask& task) {
+  const std::int64_t stride = task.panels * kPanelRows;
+  int done = 0;
+  while (done < task.panels) {
+    const Panels w{task.weights + static_cast<std::size_t>(done) * task.panel_stride, task.panel_stride,
+                   task.k};
+    float* out = task.out + done * kPanelRows;
+    const int left = task.panels - done;
+    if (Format::kPanels == 4 && left >= 4) {
+      run_panels_f32<Format, Format::kPanels>(w, task.rows, task.row_count, out, stride);
+      done += 4;
+    } else if (left >= 2) {
+      run_panels_f32<Format, 2>(w, task.rows, task.row_count, out, stride);
+      done += 2;
+    } else {
+      run_panels_f32<Format, 1>(w, task.rows, task.row_count, out, stride);
+      done += 1;
+    }
+  }
+}
+
+/// Twice the value plus 12, so that it is unsigned: 16 entries, repeated because VPERMB reads six index bits.
+SABREWING_INLINE __m512i unsigned_table() {
+  return _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+}
+
+/// Weights of one group for P panels, as the tile reads them: 8 times P times 64 bytes, then P times 16
+/// scales.
+template <int P>
+struct DecodedGroup {
+  alignas(64) std::uint8_t values[kGroup / 4][P][64];
+  alignas(64) float scales[P][kPanelRows];
+};
+
+template <int P>
+void decode_groups(const Panels& w, std::int64_t first, std::int64_t groups, DecodedGroup<P>* to) {
+  const __m512i table = unsigned_table();
+  for (int p = 0; p < P; ++p) {
+    const Bytes panel = w.first + static_cast<std::size_t>(p) * w.stride;
+    const Bytes codes = panel + first * kGroup * kPanelRows / 2;
+    const Bytes scales = panel + w.k * kPanelRows / 2 + first * kPanelRows;
+    for (std::int64_t g = 0; g < groups; ++g) {
+      SABREWING_UNROLL
+      for (int eight = 0; eight < 4; ++eight) {
+        const __m512i pair = load(codes + (g * 4 + eight) * 64);
+        _mm512_store_si512(to[g].values[2 * eight][p], _mm512_permutexvar_epi8(pair, table));
+        _mm512_store_si512(to[g].values[2 * eight + 1][p],
+                           _mm512_permutexvar_epi8(_mm512_srli_epi16(pair, 4), table));
+      }
+      _mm512_store_ps(to[g].scales[p], decode_e8m0(scales + g * kPanelRows));
+    }
+  }
+}
+
+/// Adds groups [begin, end): from `decoded` (whose first is `begin`) or, where it is null, from the panels.
+template <bool Decoded, int M, int P>
+void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, const Bytes* rows, std::int64_t begin,
+               std::int64_t end, float* out, std::int64_t stride) {
+  const __m512i table = unsigned_table();
+  const std::int64_t row_scales = w.k;
+  const std::int64_t row_corrections = w.k + w.k / kGroup * 4;
+  __m512 sum[M][P];
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) {
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p)
+      sum[m][p] = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out + m * stride + p * kPanelRows);
+  }
+  for (std::int64_t g = begin; g < end; ++g) {
+    __m512i dot[M][P];
+    SABREWING_UNROLL
+    for (int m = 0; m < M; ++m) {
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) dot[m][p] = broadcast_int(rows[m], row_corrections + g * 4);
+    }
+    SABREWING_UNROLL
+    for (int q = 0; q < kGroup / 4; ++q) {
+      __m512i v[P];
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) {
+        if (Decoded) {
+          v[p] = _mm512_load_si512(decoded[g - begin].values[q][p]);
+        } else {
+          const Bytes at = w.first + static_cast<std::size_t>(p) * w.stride + (g * 4 + q / 2) * 64;
+          if (q % 2 == 0) prefetch(at + kPrefetchBytes);
+          v[p] = _mm512_permutexvar_epi8(q % 2 == 0 ? load(at) : _mm512_srli_epi16(load(at), 4), table);
+        }
+      }
+      SABREWING_UNROLL
+      for (int m = 0; m < M; ++m) {
+        const __m512i a = broadcast_int(rows[m], g * kGroup + q * 4);
+        SABREWING_UNROLL
+        for (int p = 0; p < P; ++p) dot[m][p] = _mm512_dpbusd_epi32(dot[m][p], v[p], a);
+      }
+    }
+    __m512 scale[P];
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p)
+      scale[p] = Decoded ? _mm512_load_ps(decoded[g - begin].scales[p])
+                         : decode_e8m0(w.first + static_cast<std::size_t>(p) * w.stride +
+                                       w.k * kPanelRows / 2 + g * kPanelRows);
+    SABREWING_UNROLL
+    for (int m = 0; m < M; ++m) {
+      const __m512 a = broadcast(rows[m] + row_scales, g);
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p)
+        sum[m][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][p]), _mm512_mul_ps(scale[p], a), sum[m][p]);
+    }
+  }
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) {
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p) _mm512_storeu_ps(out + m * stride + p * kPanelRows, sum[m][p]);
+  }
+}
+
+template <bool Decoded, int P>
+void run_rows_int8(const Panels& w, const DecodedGroup<P>* decoded, const Bytes* rows, std::int64_t count,
+                   std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
+  using Tile = void (*)(const Panels&, const DecodedGroup<P>*, const Bytes*, std::int64_t, std::int64_t,
+                        float*, std::int64_t);
+  static constexpr Tile kTiles[kTileRows] = {tile_int8<Decoded, 1, P>, tile_int8<Decoded, 2, P>,
+                                             tile_int8<Decoded, 3, P>, tile_int8<Decoded, 4, P>,
+                                             tile_int8<Decoded, 5, P>, tile_int8<Decoded, 6, P>};
+  std::int64_t tile = 0;
+  for (std::int64_t row = 0; row < count; row += tile) {
+    tile = tile_rows(count - row);
+    kTiles[tile - 1](w, decoded, rows + row, begin, end, out + row * stride, stride);
+  }
+}
+
+template <int P>
+void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::int64_t stride) {
+  const std::int64_t groups = w.k / kGroup;
+  if (task.row_count <= kTileRows) {
+    run_rows_int8<false, P>(w, nullptr, task.rows, task.row_count, 0, groups, out, stride);
+    return;
+  }
+  static_assert(sizeof(DecodedGroup<P>) * kCutGroups <= kPanelScratchBytes);
+  auto* decoded = reinterpret_cast<DecodedGroup<P>*>(task.scratch);
+  for (std::int64_t begin = 0; begin < groups; begin += kCutGroups) {
+    const std::int64_t end = begin + kCutGroups < groups ? begin + kCutGroups : groups;
+    decode_groups<P>(w, begin, end - begin, decoded);
+    run_rows_int8<true, P>(w, decoded, task.rows, task.row_count, begin, end, out, stride);
+  }
+}
+
+void run_int8(const PanelTask& task) {
+  const std::int64_t stride = task.panels * kPanelRows;
+  int done = 0;
+  while (done < task.panels) {
+    const Panels w{task.weights + static_cast<std::size_t>(done) * task.panel_stride, task.panel_stride,
+                   task.k};
+    float* out = task.out + done * kPanelRows;
+    if (task.panels - done >= 2) {
+      run_panels_int8<2>(w, task, out, stride);
+      done += 2;
+    } else {
+      run_panels_int8<1>(w, task, out, stride);
+      done += 1;
+    }
+  }
+}
+
+void quantize_int8(const float* x, std::int64_t k, std::int64_t first_group, std::int64_t groups,
+                   std::byte* row) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  const __m256i order =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+  auto* scales = reinterpret_cast<float*>(row + k);
+  auto* corrections = reinterpret_cast<int*>(row + k + k / kGroup * 4);
+  for (std::int64_t g = first_group; g < first_group + groups; ++g, x += kGroup) {
+    const __m512 low = _mm512_loadu_ps(x);
+    const __m512 high = _mm512_loadu_ps(x + 16);
+    const unsigned bits =
+        _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
+                                                 _mm512_and_si512(_mm512_castps_si512(high), magnitude)));
+    float largest = 0;
+    __builtin_memcpy(&largest, &bits, sizeof(largest));
+    float scale = 0;
+    float inverse = 0;
+    if (bits >= 0x7f800000) {
+      scale = __builtin_nanf("");
+    } else if (largest >= 0x1p-119f) {
+      scale = largest * (1.0f / 254);
+      inverse = 127.0f / largest;
+    }
+    // Without this mask infinity times zero would be converted.
+    const __mmask16 keep = inverse == 0 ? 0 : 0xffff;
+    const __m512 factor = _mm512_set1_ps(inverse);
+    const __m512i low_codes = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(low, factor));
+    const __m512i high_codes = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(high, factor));
+    const __m256i codes = _mm256_set_m128i(_mm512_cvtepi32_epi8(high_codes), _mm512_cvtepi32_epi8(low_codes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + g * kGroup), _mm256_shuffle_epi8(codes, order));
+    scales[g] = scale;
+    corrections[g] = -12 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes));
+  }
+}
+
+}  // namespace
+
+PanelKernels avx512_panel_kernels() {
+  PanelKernels kernels;
+  kernels.name = "avx512";
+  kernels.bf16_f32 = run_f32<BF16>;
+  kernels.fp16_f32 = run_f32<Plain<true>>;
+  kernels.fp32_f32 = run_f32<Plain<false>>;
+  kernels.mxfp4_f32 = run_f32<MXFP4>;
+  kernels.mxfp4_int8 = run_int8;
+  kernels.quantize_int8 = quantize_int8;
+  return kernels;
+}
+
+}  // namespace sabrewing::kernels::cpu

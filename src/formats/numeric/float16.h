@@ -40,8 +40,8 @@ inline std::uint16_t float_to_fp16(float value) {
   std::uint32_t result = 0;
   if (magnitude > 0x7f800000) {
     result = 0x7e00 | ((magnitude >> 13) & 0x3ff);
-  } else if (magnitude >= 0x477ff000) {
-    result = 0x7c00;  // at or above the midpoint between the largest value and 2^16
+  } else if (magnitude >= 0x47800000) {
+    result = 0x7c00;  // 2^16; what rounds up to it reaches the same code by its carry
   } else if (magnitude < 0x38800000) {
     // Below 2^-14: adding 0.5 leaves the significand, rounded by the addition, in units of 2^-24.
     result = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000;

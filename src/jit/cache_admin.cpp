@@ -40,6 +40,13 @@ std::vector<fs::path> entry_files(const fs::path& folder) {
   return files;
 }
 
+/// Names in a folder may come from anyone: safe for a terminal and for JSON.
+std::string printable(std::string text) {
+  for (char& c : text)
+    if (c < ' ' || c > '~') c = '?';
+  return text;
+}
+
 /// The bytes and content of a file that is what its name says.
 struct LoadedEntry {
   std::string bytes;
@@ -60,7 +67,7 @@ std::vector<CacheListing> list_cache(const fs::path& folder) {
   std::vector<CacheListing> listing;
   for (const fs::path& path : entry_files(folder)) {
     CacheListing item;
-    item.file = path.filename().string();
+    item.file = printable(path.filename().string());
     std::error_code gone;
     const auto used = fs::last_write_time(path, gone);
     item.bytes = gone ? 0 : fs::file_size(path, gone);
@@ -69,12 +76,12 @@ std::vector<CacheListing> list_cache(const fs::path& folder) {
         std::chrono::file_clock::to_sys(used));
     try {
       const CacheEntryContent content = load_entry(path).content;
-      item.name = content.kernels.name;
-      item.compiler = content.kernels.compiler;
+      item.name = printable(content.kernels.name);
+      item.compiler = printable(content.kernels.compiler);
       item.architecture = content.kernels.architecture.to_string();
     } catch (const Error& error) {
       if (error.code() == ErrorCode::kNotFound) continue;
-      item.damage = error.what();
+      item.damage = printable(error.what());
     }
     listing.push_back(std::move(item));
   }

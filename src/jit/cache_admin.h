@@ -10,7 +10,7 @@
 
 namespace sabrewing::jit {
 
-/// One file of a cache folder, for people.
+/// One file of a cache folder, for people; in all texts what is not printable ASCII is a question mark.
 struct CacheListing {
   std::string file;
   std::uint64_t bytes = 0;

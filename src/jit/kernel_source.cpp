@@ -34,6 +34,12 @@ HeaderSet::HeaderSet(std::vector<std::pair<std::string, std::string>> files) : f
   for (std::size_t i = 1; i < files_.size(); ++i)
     SABREWING_CHECK(files_[i].first != files_[i - 1].first, kInvalidArgument, "[headers] {} is there twice",
                     files_[i].first);
+  Sha256 hash;
+  for (const auto& [path, text] : files_) {
+    hash.update_field(path);
+    hash.update_field(text);
+  }
+  digest_ = hash.finish();
 }
 
 HeaderSet::HeaderSet(std::span<const embedded::EmbeddedFile> files, std::string_view strip)

@@ -9,6 +9,7 @@
 
 #include "core/embedded.h"
 #include "jit/architecture.h"
+#include "jit/sha256.h"
 
 namespace sabrewing::jit {
 
@@ -16,7 +17,6 @@ namespace sabrewing::jit {
 /// here, from whichever file includes it: there is no relative lookup.
 class HeaderSet {
  public:
-  HeaderSet() = default;
   /// (path, text) pairs; a path given twice throws `Error{kInvalidArgument}`.
   explicit HeaderSet(std::vector<std::pair<std::string, std::string>> files);
   /// What `sabrewing_embed` made: HeaderSet({embedded::name, embedded::name_count}). `strip` is cut off the
@@ -24,9 +24,12 @@ class HeaderSet {
   explicit HeaderSet(std::span<const embedded::EmbeddedFile> files, std::string_view strip = {});
 
   const std::vector<std::pair<std::string, std::string>>& files() const { return files_; }
+  /// Of all paths and texts.
+  const Digest& digest() const { return digest_; }
 
  private:
   std::vector<std::pair<std::string, std::string>> files_;
+  Digest digest_{};
 };
 
 /// One translation unit for the compiler.

@@ -27,12 +27,7 @@ Digest content_digest(const KernelSource& source, const std::vector<std::string>
   };
   add_list(options);
   add_list(source.expressions);
-  if (source.headers) {
-    for (const auto& [path, text] : source.headers->files()) {
-      hash.update_field(path);
-      hash.update_field(text);
-    }
-  }
+  if (source.headers) hash.update_field(to_hex(source.headers->digest()));
   return hash.finish();
 }
 

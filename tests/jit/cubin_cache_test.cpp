@@ -319,7 +319,7 @@ TEST_F(CubinCacheTest, ListsAndClears) {
   EXPECT_EQ(clear_cache(folder_.path() / "absent").entries, 0u);
   CubinCache cache(folder_.path());
   cache.store(key_of("a"), kernels_of("first"));
-  cache.store(key_of("b"), kernels_of("second"));
+  cache.store(key_of("b"), kernels_of("sec\x1b[2J\xff"));
   fs::last_write_time(entry(key_of("a")), fs::file_time_type::clock::now() - std::chrono::hours(1));
   write_bytes(entry(key_of("c")), "damaged");
   fs::last_write_time(entry(key_of("c")), fs::file_time_type::clock::now() - std::chrono::hours(2));
@@ -327,7 +327,7 @@ TEST_F(CubinCacheTest, ListsAndClears) {
 
   const auto listing = list_cache(folder_.path());
   ASSERT_THAT(listing, SizeIs(3));
-  EXPECT_EQ(listing[0].name, "second");
+  EXPECT_EQ(listing[0].name, "sec?[2J?");
   EXPECT_EQ(listing[0].architecture, "sm_90a");
   EXPECT_EQ(listing[0].compiler, "nvrtc-13.0");
   EXPECT_EQ(listing[0].bytes, fs::file_size(entry(key_of("b"))));
@@ -413,6 +413,10 @@ TEST_F(CubinCacheTest, ADamagedArchiveChangesNothing) {
   std::string long_entry = body;
   long_entry.replace(16, 8, 8, '\xff');
   expect_refused(sealed(long_entry));
+  std::string long_last_entry = body;
+  const auto first_size = static_cast<unsigned char>(body[16]) + 256u * static_cast<unsigned char>(body[17]);
+  ++long_last_entry[16 + 8 + first_size];
+  expect_refused(sealed(long_last_entry));
 }
 
 TEST_F(CubinCacheTest, AFolderMayBeMoved) {

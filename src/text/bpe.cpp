@@ -52,7 +52,6 @@ void Bpe::encode(std::string_view piece, std::vector<std::int32_t>& out) const {
     }
   }
   const std::size_t first = out.size();
-  out.reserve(first + piece.size());
   for (const char byte : piece) out.push_back(byte_ids_[static_cast<unsigned char>(byte)]);
   if (piece.size() <= kShortPiece) {
     merge_short(out, first);

@@ -1,5 +1,6 @@
 #include "jit/device.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -237,7 +238,10 @@ Graph Graph::capture(DevicePtr device, StreamHandle stream, const std::function<
 
   Graph graph;
   graph.device_ = std::move(device);
-  graph.label_ = intern(fmt::format("graph of ({})", recent_launches(launch_count() - launches_before)));
+  const std::uint64_t launches = launch_count() - launches_before;
+  graph.label_ =
+      intern(fmt::format("graph of {} launches ({})", launches,
+                         launches == 0 ? "" : recent_launches(std::min<std::uint64_t>(launches, 8))));
   SABREWING_DRIVER(graph_nodes(captured.graph, nullptr, &graph.nodes_));
   SABREWING_DRIVER(graph_instantiate(&graph.exec_, captured.graph, 0));
   return graph;

@@ -1,8 +1,5 @@
 #include "jit/driver.h"
 
-#include <mutex>
-#include <optional>
-
 #include "jit/dynamic_library.h"
 #include "jit/launch_log.h"
 
@@ -30,17 +27,7 @@ OpenDriver open_driver() {
   OpenDriver open;
   try {
     open.api = load_driver(driver_candidates());
-    if (const int result = open.api.init(0); result != result::kSuccess)
-      fail(ErrorCode::kDevice, "[driver] no usable GPU: cuInit answers {}", describe(open.api, result));
-    const int result = open.api.driver_version(&open.version);
-    SABREWING_CHECK(result == result::kSuccess, kDevice, "[driver] cuDriverGetVersion answers {}",
-                    describe(open.api, result));
-    SABREWING_CHECK(open.version >= kOldestDriver, kDevice,
-                    "[driver] the NVIDIA driver is too old: it supports CUDA {}.{}, needed is 12.0 or newer",
-                    open.version / 1000, open.version % 1000 / 10);
-    int devices = 0;
-    open.api.device_count(&devices);
-    SABREWING_CHECK(devices > 0, kDevice, "[driver] the NVIDIA driver lists no device");
+    open.version = initialise_driver(open.api);
   } catch (const Error& error) {
     open.failure = error.what();
   }
@@ -48,7 +35,7 @@ OpenDriver open_driver() {
 }
 
 const OpenDriver& opened() {
-  static const OpenDriver open = open_driver();
+  static const OpenDriver& open = *new OpenDriver(open_driver());  // outlives every static object
   return open;
 }
 
@@ -78,6 +65,22 @@ DriverApi load_driver(const std::vector<std::string>& candidates) {
   return api;
 }
 
+int initialise_driver(const DriverApi& api) {
+  if (const int result = api.init(0); result != result::kSuccess)
+    fail(ErrorCode::kDevice, "[driver] no usable GPU: cuInit answers {}", describe(api, result));
+  int version = 0;
+  if (const int result = api.driver_version(&version); result != result::kSuccess)
+    fail(ErrorCode::kDevice, "[driver] cuDriverGetVersion answers {}", describe(api, result));
+  SABREWING_CHECK(version >= kOldestDriver, kDevice,
+                  "[driver] the NVIDIA driver is too old: it supports CUDA {}.{}, needed is 12.0 or newer",
+                  version / 1000, version % 1000 / 10);
+  int devices = 0;
+  if (const int result = api.device_count(&devices); result != result::kSuccess)
+    fail(ErrorCode::kDevice, "[driver] cuDeviceGetCount answers {}", describe(api, result));
+  SABREWING_CHECK(devices > 0, kDevice, "[driver] the NVIDIA driver lists no device");
+  return version;
+}
+
 const DriverApi& driver() {
   const OpenDriver& open = opened();
   if (!open.failure.empty()) [[unlikely]]
@@ -95,11 +98,15 @@ int driver_version() {
   return opened().version;
 }
 
-void throw_driver_error(int result, const char* call) {
-  const std::string text = describe(driver(), result);
+void throw_driver_error(const DriverApi& api, int result, const char* call) {
+  const std::string text = describe(api, result);
   const ErrorCode code = result == result::kOutOfMemory ? ErrorCode::kOutOfMemory : ErrorCode::kDevice;
   if (is_kernel_fault(result))
-    fail(code, "[driver] {}: {}; latest launches, newest first: {}", call, text, recent_launches());
+    fail(code,
+         "[driver] {}: {}; latest launches, newest first: {} (SABREWING_SYNCHRONOUS_LAUNCHES=1 finds the one "
+         "at "
+         "fault)",
+         call, text, recent_launches());
   fail(code, "[driver] {}: {}", call, text);
 }
 

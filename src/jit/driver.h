@@ -22,16 +22,19 @@ int driver_version();
 /// Opens a driver library that is none of the usual ones; for tests and unusual installations.
 DriverApi load_driver(const std::vector<std::string>& candidates);
 
+/// Initialises a loaded driver and returns its CUDA version. Throws `Error{kDevice}` as `driver()` does.
+int initialise_driver(const DriverApi& api);
+
 /// Where `driver()` looks for libcuda.so.1.
 std::vector<std::string> driver_candidates();
 
-[[noreturn]] void throw_driver_error(int result, const char* call);
+[[noreturn]] void throw_driver_error(const DriverApi& api, int result, const char* call);
 
 /// Turns a CUresult into `Error{kOutOfMemory}` or `Error{kDevice}` with the driver's text. A fault of a
 /// kernel is reported with the latest launches by name, because the driver cannot tell which it was.
 inline void check_driver(int result, const char* call) {
   if (result != result::kSuccess) [[unlikely]]
-    throw_driver_error(result, call);
+    throw_driver_error(driver(), result, call);
 }
 
 }  // namespace sabrewing::jit

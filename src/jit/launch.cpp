@@ -1,5 +1,9 @@
 #include "jit/launch.h"
 
+#include <atomic>
+
+#include "core/options.h"
+
 namespace sabrewing::jit {
 
 namespace {
@@ -17,7 +21,14 @@ namespace {
   fail(ErrorCode::kInternal, "[launch] refused without an error");
 }
 
+std::atomic<bool>& synchronous_launches() {
+  static std::atomic<bool> synchronous{environment("SABREWING_SYNCHRONOUS_LAUNCHES").has_value()};
+  return synchronous;
+}
+
 }  // namespace
+
+void set_synchronous_launches(bool synchronous) { synchronous_launches() = synchronous; }
 
 LaunchConfigAbi to_abi(const LaunchConfig& config, LaunchAttributeAbi (&attributes)[kMaxLaunchAttributes]) {
   LaunchConfigAbi abi{};
@@ -52,6 +63,8 @@ void launch_with_pointers(const Kernel& kernel, const LaunchConfig& config, void
   const int result = driver().launch_kernel(&abi, kernel.handle(), arguments, nullptr);
   if (result != result::kSuccess) [[unlikely]]
     refuse_launch(kernel, config, result);
+  if (synchronous_launches().load(std::memory_order_relaxed) && !is_capturing(config.stream))
+    synchronize(config.stream);
 }
 
 }  // namespace sabrewing::jit

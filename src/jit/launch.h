@@ -24,6 +24,10 @@ inline constexpr int kMaxLaunchAttributes = 3;
 /// The driver's form of `config`; it points into `attributes`.
 LaunchConfigAbi to_abi(const LaunchConfig& config, LaunchAttributeAbi (&attributes)[kMaxLaunchAttributes]);
 
+/// Whether each launch waits for its kernel (outside of captures), so that a fault is reported by the launch
+/// that caused it. For finding faults; off unless SABREWING_SYNCHRONOUS_LAUNCHES is set.
+void set_synchronous_launches(bool synchronous);
+
 /// Launches with pointers to the arguments, in the order of the kernel's parameters. Allocates nothing and
 /// does not synchronise; safe while the stream is being captured. Throws `Error{kDevice}` naming kernel and
 /// configuration when the driver refuses the launch; a grid with an extent of zero launches nothing.

@@ -26,11 +26,12 @@ std::vector<std::string> split(const std::string& list) {
   return parts;
 }
 
-/// A file is taken as it is; in a folder every version of the library is.
+/// A file is taken as it is, a bare name also from the system's search path; in a folder every version is.
 std::vector<std::string> explicit_candidates(const std::string& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) return {path + "/libnvrtc.so.1?"};
-  return {path.find('/') == std::string::npos ? "./" + path : path};
+  const bool in_this_folder = path.find('/') == std::string::npos && std::filesystem::exists(path, error);
+  return {in_this_folder ? "./" + path : path};
 }
 
 /// The folder that holds the binary or shared library this code is in.

@@ -151,7 +151,7 @@ TEST_F(Gpu, AddsVectorsAndReplaysAGraph) {
   stop.synchronize();
   EXPECT_GT(stop.microseconds_since(start), 0.0);
   EXPECT_EQ(download<float>(c), expected);
-  EXPECT_THAT(recent_launches(1), HasSubstr("graph of (jit gpu test"));
+  EXPECT_THAT(recent_launches(1), HasSubstr("graph of 2 launches (jit gpu test"));
 }
 
 TEST_F(Gpu, AFailedCaptureLeavesTheStreamUsable) {
@@ -277,6 +277,19 @@ TEST_F(Gpu, AFaultNamesTheLatestLaunches) {
     std::_Exit(0);
   };
   EXPECT_EXIT(fault(), ::testing::ExitedWithCode(0), "latest launches, newest first: jit gpu test");
+  const auto fault_at_once = [this] {
+    set_synchronous_launches(true);
+    LaunchConfig config;
+    config.block = {32, 1, 1};
+    config.stream = *stream_;
+    try {
+      launch(kernel("fault"), config, static_cast<int*>(nullptr));
+    } catch (const Error& error) {
+      std::fprintf(stderr, "at once: %s\n", error.what());
+    }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(fault_at_once(), ::testing::ExitedWithCode(0), "at once: .*newest first: jit gpu test");
 }
 
 }  // namespace

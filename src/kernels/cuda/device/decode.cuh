@@ -1,0 +1,113 @@
+#pragma once
+// Packed weights to the A fragments of a 16-bit MMA. One decoder per (weight, activation) pair.
+//
+// A slab is 64 rows (output features) by kSlabK columns. Its bytes are kSlabK/64 blocks
+// [warp 4][kWords/4][lane 32][4 words], then the scales [warp 4][row g 8][kScaleWords words]. Lane 4g+t of
+// warp w holds rows 16w+g and 16w+g+8. The fragment of k16 step j has four registers of two values each:
+// register i, half h is row 16w + g + 8*(i&1), column 16j + 8*(i>>1) + 2t + h.
+
+#include "ptx.cuh"
+
+namespace sabrewing::device {
+
+SW_DEVICE u32 multiply_bf16x2(u32 a, u32 b) {
+  u32 out;
+#if __CUDA_ARCH__ >= 900
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+#else
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(0x80008000u));
+#endif
+  return out;
+}
+SW_DEVICE u32 add_bf16x2(u32 a, u32 b) {
+  u32 out;
+#if __CUDA_ARCH__ >= 900
+  asm("add.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+#else
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(0x3f803f80u), "r"(b));
+#endif
+  return out;
+}
+
+// E2M1 with an E8M0 scale per 32, to BF16. The bits of a value land in BF16's sign, low exponent and top
+// mantissa places, which makes the number times 2^-126; the stored scale byte carries 2^126, so that one
+// exact multiplication finishes it.
+struct E2M1E8M0ToBf16 {
+  static constexpr int kSlabK = 64;
+  static constexpr int kWords = 4;       // per lane and 64 columns
+  static constexpr int kScaleWords = 1;  // per row pair and slab: row g {0..31, 32..63}, row g+8 {..}
+  static constexpr bool kScaleAfter = false;
+
+  SW_DEVICE static u32 scale(u32 word, int byte) {
+    return __byte_perm(word, 0, 0x0404 | byte << 12 | byte << 4) >> 1;
+  }
+  SW_DEVICE static void decode(const u32* words, const u32* scales, int j, u32 (&a)[4]) {
+    const u32 w = words[j];
+    const u32 low = scale(scales[0], j / 2);
+    const u32 high = scale(scales[0], 2 + j / 2);
+    constexpr u32 kSign = 0x80008000, kRest = 0x01c001c0;
+    a[0] = multiply_bf16x2(w & (kSign | kRest), low);
+    a[1] = multiply_bf16x2((w << 3) & (kSign | kRest), high);
+    a[2] = multiply_bf16x2(((w << 1) & kSign) | ((w << 6) & kRest), low);
+    a[3] = multiply_bf16x2(((w << 2) & kSign) | ((w >> 3) & kRest), high);
+  }
+};
+
+// 4-bit integers stored as value + 8, one BF16 scale per kGroup columns (a multiple of 64; 0: none), to BF16. A code in the
+// low mantissa bits of 128.0 is 128 + code, so subtracting 136 is exact. With kAfter the scale is applied to
+// FP32 sums of a slab; without, to the weights, which rounds.
+template <int kGroup, bool kAfter>
+struct Int4ToBf16 {
+  static constexpr int kSlabK = kGroup > 0 && kGroup % 128 == 0 ? 128 : 64;
+  static constexpr int kWords = 4;
+  static constexpr int kScaleWords = kGroup > 0;  // row g in the low half, row g+8 in the high half
+  static constexpr bool kScaleAfter = kAfter;
+
+  SW_DEVICE static void decode(const u32* words, const u32* scales, int j, u32 (&a)[4]) {
+    const u32 w = words[j];
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      a[i] = add_bf16x2(((w >> (4 * i)) & 0x000f000f) | 0x43004300, 0xc308c308);
+    if constexpr (!kAfter && kGroup > 0) {
+      const u32 low = __byte_perm(scales[0], 0, 0x1010);
+      const u32 high = __byte_perm(scales[0], 0, 0x3232);
+      a[0] = multiply_bf16x2(a[0], low);
+      a[1] = multiply_bf16x2(a[1], high);
+      a[2] = multiply_bf16x2(a[2], low);
+      a[3] = multiply_bf16x2(a[3], high);
+    }
+  }
+  SW_DEVICE static float scale_low(const u32* scales) { return __uint_as_float(scales[0] << 16); }
+  SW_DEVICE static float scale_high(const u32* scales) { return __uint_as_float(scales[0] & 0xffff0000u); }
+};
+
+// E4M3 without a scale in the loop (per channel or tensor, in the epilogue), to BF16: the number times 2^-120
+// by bit placement, and an exact multiplication by 2^120. Words 2j and 2j+1 belong to step j; the bytes of a
+// word are register 2i half 0, register 2i+1 half 0, register 2i half 1, register 2i+1 half 1.
+struct E4M3ToBf16 {
+  static constexpr int kSlabK = 64;
+  static constexpr int kWords = 8;
+  static constexpr int kScaleWords = 0;
+  static constexpr bool kScaleAfter = false;
+
+  SW_DEVICE static u32 place(u32 w) { return (w & 0x80008000) | ((w >> 4) & 0x07f007f0); }
+  SW_DEVICE static void decode(const u32* words, const u32*, int j, u32 (&a)[4]) {
+    constexpr u32 kRebias = (120 + 127) << 7 | (120 + 127) << 23;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const u32 w = words[2 * j + i];
+      a[2 * i] = multiply_bf16x2(place(w << 8), kRebias);
+      a[2 * i + 1] = multiply_bf16x2(place(w), kRebias);
+    }
+  }
+};
+
+// Bytes of one warp's rows in a block of 64 columns.
+template <typename Decoder>
+inline constexpr int kWarpBytes = 32 * 4 * Decoder::kWords;
+template <typename Decoder>
+inline constexpr int kSlabWeightBytes = Decoder::kSlabK / 64 * 4 * kWarpBytes<Decoder>;
+template <typename Decoder>
+inline constexpr int kSlabBytes = kSlabWeightBytes<Decoder> + 32 * 4 * Decoder::kScaleWords;
+
+}  // namespace sabrewing::device

@@ -1,0 +1,322 @@
+#pragma once
+// Weight-only quantized GEMM on Hopper. The weight is WGMMA's register operand (64 features), the tokens are
+// its N; so a tile wastes at most 7 tokens.
+//
+// One producer warp fills a ring of stages, each one slab deep in K: bulk copies of packed slabs, TMA boxes of
+// activations. Each consumer warpgroup owns kBlocks blocks of 64 features. It decodes the fragments of the next
+// two steps while the WGMMAs of the last two run. With kSplit > 1 the blocks of a cluster take consecutive ranges of K and add
+// their FP32 sums over distributed shared memory in rank order.
+//
+// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages, kSplit,
+// Decoder, Output, and mma(acc, a, descriptor): one WGMMA of 64 x kTokens x 16.
+
+#include "gemm.cuh"
+
+namespace sabrewing::device {
+
+struct alignas(128) TensorMap {
+  u64 opaque[16];
+};
+
+template <typename Config>
+struct WgmmaLayout {
+  using Decoder = typename Config::Decoder;
+  static constexpr int kRowBlocks = Config::kBlocks * Config::kGroups;
+  static constexpr int kRows = 64 * kRowBlocks;
+  static constexpr int kConsumers = 128 * Config::kGroups;
+  // Large tiles need more registers than a thread gets when they are shared out evenly.
+  static constexpr bool kMovesRegisters = Config::kGroups == 2 && Config::kTokens * Config::kBlocks + 48 * (Config::kBlocks - 1) > 192;
+  static constexpr int kThreads = kConsumers + (kMovesRegisters ? 128 : 32);
+  static constexpr int kTokenBytes = Config::kTokens * 128;  // a box of 64 columns
+  static constexpr int kBoxes = Decoder::kSlabK / 64;
+  static constexpr int kStageBytes = kBoxes * kTokenBytes;
+  static constexpr int kWeightOffset = Config::kStages * kStageBytes;
+  static constexpr int kWeightStage = kRowBlocks * kSlabBytes<Decoder>;
+  static constexpr int kBarrierOffset = kWeightOffset + Config::kStages * kWeightStage;
+  static constexpr int kScratchOffset = kBarrierOffset + Config::kStages * 16;
+  static constexpr int kScratch = Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * 512 : 0;
+  static constexpr int kPartial = Config::kSplit > 1 ? Config::kTokens * (kRows + 4) * 4 : 0;
+  static constexpr int kRing = kScratchOffset + kScratch;
+  static constexpr int kBytes = kRing > kPartial ? kRing : kPartial;
+};
+
+struct Tile {
+  int token;
+  int feature;
+};
+
+// Tiles in groups of `token_group` token tiles; inside a group tokens run fastest, then features.
+SW_DEVICE Tile tile_at(const GemmParams& p, int index) {
+  const int per_group = p.token_group * p.feature_tiles;
+  const int group = index / per_group;
+  const int left = p.token_tiles - group * p.token_group;
+  const int width = left < p.token_group ? left : p.token_group;
+  const int inside = index - group * per_group;
+  return {group * p.token_group + inside % width, inside / width};
+}
+
+template <typename Config>
+SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
+  using Layout = WgmmaLayout<Config>;
+  using Decoder = typename Config::Decoder;
+  using Output = typename Config::Output;
+  constexpr int kTokens = Config::kTokens;
+  constexpr int kBlocks = Config::kBlocks;
+  constexpr int kStages = Config::kStages;
+  constexpr int kSplit = Config::kSplit;
+  extern __shared__ __align__(1024) u8 shared[];
+  const u32 base = shared_address(shared);
+  const u32 full = base + Layout::kBarrierOffset;
+  const u32 empty = full + kStages * 8;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = lane_id();
+
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kStages; ++s) {
+      barrier_init(full + s * 8, 1);
+      barrier_init(empty + s * 8, 4 * Config::kGroups);
+    }
+    barrier_init_fence();
+  }
+  __syncthreads();
+  grid_launch_dependents();
+
+  const int rank = kSplit > 1 ? static_cast<int>(cluster_rank()) : 0;
+  const int first_slab = kSplit > 1 ? p.slabs * rank / kSplit : 0;
+  const int slabs = kSplit > 1 ? p.slabs * (rank + 1) / kSplit - first_slab : p.slabs;
+  const int tiles = p.token_tiles * p.feature_tiles;
+  const int tile_step = static_cast<int>(gridDim.x) / kSplit;
+  const int first_tile = static_cast<int>(blockIdx.x) / kSplit;
+
+  if (warp >= 4 * Config::kGroups) {
+    if constexpr (Layout::kMovesRegisters) give_registers<40>();
+    if (warp == 4 * Config::kGroups && lane == 0) {
+      const u64 weight_policy = p.stream_weights ? evict_first_policy() : evict_normal_policy();
+      const u64 token_policy = evict_normal_policy();
+      const auto load_weights = [&](const Tile& tile, int slab, int stage) {
+        const int block0 = tile.feature * Layout::kRowBlocks;
+        const int blocks = p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
+        barrier_expect(full + stage * 8, Layout::kStageBytes + blocks * kSlabBytes<Decoder>);
+#pragma unroll 1
+        for (int b = 0; b < blocks; ++b)
+          copy_bulk(base + Layout::kWeightOffset + stage * Layout::kWeightStage + b * kSlabBytes<Decoder>,
+                    p.weight + (static_cast<i64>(block0 + b) * p.slabs + first_slab + slab) * kSlabBytes<Decoder>,
+                    kSlabBytes<Decoder>, full + stage * 8, weight_policy);
+      };
+      const auto load_tokens = [&](const Tile& tile, int slab, int stage) {
+#pragma unroll
+        for (int box = 0; box < Layout::kBoxes; ++box)
+          copy_tensor_2d(base + stage * Layout::kStageBytes + box * Layout::kTokenBytes, &x_map,
+                         (first_slab + slab) * Decoder::kSlabK + box * 64, tile.token * kTokens, full + stage * 8,
+                         token_policy);
+      };
+      // Weights never depend on the kernel before this one; activations may.
+      const Tile first = tile_at(p, first_tile);
+      const int ahead = slabs < kStages ? slabs : kStages;
+      for (int s = 0; s < ahead; ++s) load_weights(first, s, s);
+      grid_dependency_wait();
+      for (int s = 0; s < ahead; ++s) load_tokens(first, s, s);
+      int stage = ahead == kStages ? 0 : ahead;
+      u32 parity = ahead == kStages ? 0 : 1;  // of the wait for an empty stage
+      int slab = ahead;
+      for (int index = first_tile; index < tiles; index += tile_step) {
+        const Tile tile = tile_at(p, index);
+        for (; slab < slabs; ++slab) {
+          barrier_wait(empty + stage * 8, parity);
+          load_weights(tile, slab, stage);
+          load_tokens(tile, slab, stage);
+          if (++stage == kStages) stage = 0, parity ^= 1;
+        }
+        slab = 0;
+      }
+    }
+    __syncwarp();
+    if constexpr (kSplit > 1) {
+      cluster_arrive();
+      cluster_wait();
+      cluster_arrive();
+      cluster_wait();
+    }
+    return;
+  }
+
+  if constexpr (Layout::kMovesRegisters) take_registers<232>();
+  const int group = warp / 4;
+  const int group_warp = warp & 3;
+  const u32 my_words = base + Layout::kWeightOffset + group * kBlocks * kSlabBytes<Decoder> +
+                       group_warp * kWarpBytes<Decoder> + lane * 16;
+  const u32 my_scales = base + Layout::kWeightOffset + group * kBlocks * kSlabBytes<Decoder> +
+                        kSlabWeightBytes<Decoder> + (group_warp * 8 + lane / 4) * 4 * Decoder::kScaleWords;
+  constexpr int kScaleWords = Decoder::kScaleWords > 0 ? Decoder::kScaleWords : 1;
+  constexpr int kWords = Decoder::kWords;
+  constexpr int kBatch = 2;
+
+  float acc[kBlocks][kTokens / 2];
+  u32 words[kBlocks][kWords];
+  u32 scales[kBlocks][kScaleWords];
+  u32 next_words[kBlocks][kWords];
+  u32 next_scales[kBlocks][kScaleWords];
+  u32 fragment[2][kBatch][kBlocks][4];
+
+  const auto load_box = [&](int stage, int box, u32 (&w)[kBlocks][kWords], u32 (&s)[kBlocks][kScaleWords]) {
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const u32 offset = stage * Layout::kWeightStage + b * kSlabBytes<Decoder>;
+#pragma unroll
+      for (int i = 0; i < kWords / 4; ++i)
+        load_shared(my_words + offset + box * 4 * kWarpBytes<Decoder> + i * 512, w[b] + 4 * i);
+#pragma unroll
+      for (int i = 0; i < Decoder::kScaleWords; ++i) s[b][i] = load_shared(my_scales + offset + i * 4);
+    }
+  };
+
+  int stage = 0;
+  u32 parity = 0;
+  grid_dependency_wait();
+  for (int index = first_tile; index < tiles; index += tile_step) {
+    const Tile tile = tile_at(p, index);
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b)
+#pragma unroll
+      for (int i = 0; i < kTokens / 2; ++i) acc[b][i] = 0.0f;
+
+    int last_stage = -1;
+    barrier_wait(full + stage * 8, parity);
+    load_box(stage, 0, words, scales);
+    for (int slab = 0; slab < slabs; ++slab) {
+      const u32 tokens = base + stage * Layout::kStageBytes;
+      const int next_stage = stage + 1 == kStages ? 0 : stage + 1;
+      const u32 next_parity = stage + 1 == kStages ? parity ^ 1 : parity;
+#pragma unroll
+      for (int box = 0; box < Layout::kBoxes; ++box) {
+#pragma unroll
+        for (int q = 0; q < 4 / kBatch; ++q) {
+          u32(&a)[kBatch][kBlocks][4] = fragment[q & 1];
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+            for (int b = 0; b < kBlocks; ++b)
+              Decoder::decode(words[b], scales[b], q * kBatch + i, a[i][b]);
+          wgmma_fence();
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+            for (int b = 0; b < kBlocks; ++b)
+              Config::mma(acc[b], a[i][b], swizzled_operand(tokens + box * Layout::kTokenBytes + (q * kBatch + i) * 32));
+          wgmma_commit();
+          wgmma_wait<1>();
+          if (q == 0) {
+            if (box == 0 && last_stage >= 0 && lane == 0) barrier_arrive(empty + last_stage * 8);
+            if (box + 1 < Layout::kBoxes) {
+              load_box(stage, box + 1, next_words, next_scales);
+            } else if (slab + 1 < slabs) {
+              barrier_wait(full + next_stage * 8, next_parity);
+              load_box(next_stage, 0, next_words, next_scales);
+            }
+          }
+        }
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b) {
+#pragma unroll
+          for (int i = 0; i < kWords; ++i) words[b][i] = next_words[b][i];
+#pragma unroll
+          for (int i = 0; i < kScaleWords; ++i) scales[b][i] = next_scales[b][i];
+        }
+      }
+      last_stage = stage;
+      stage = next_stage;
+      parity = next_parity;
+    }
+    wgmma_wait<0>();
+    if (last_stage >= 0 && lane == 0) barrier_arrive(empty + last_stage * 8);
+
+    const int token0 = tile.token * kTokens;
+    const int feature0 = tile.feature * Layout::kRows;
+    if constexpr (kSplit > 1) {
+      // Every stage has been read: the ring's memory holds the partial sums from here on.
+      asm volatile("bar.sync 1, %0;" ::"n"(Layout::kConsumers) : "memory");
+      constexpr int kStride = Layout::kRows + 4;
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        const int row = (group * kBlocks + b) * 64 + group_warp * 16 + lane / 4;
+        float* to = reinterpret_cast<float*>(shared) + lane % 4 * 2 * kStride + row;
+#pragma unroll
+        for (int i = 0; i < kTokens / 8; ++i) {
+          to[i * 8 * kStride] = acc[b][4 * i];
+          to[(i * 8 + 1) * kStride] = acc[b][4 * i + 1];
+          to[i * 8 * kStride + 8] = acc[b][4 * i + 2];
+          to[(i * 8 + 1) * kStride + 8] = acc[b][4 * i + 3];
+        }
+      }
+      cluster_arrive();
+      cluster_wait();
+      reduce_cluster<Output, kTokens, Layout::kRows, kSplit, Layout::kConsumers>(p, base, token0, feature0,
+                                                                              static_cast<int>(threadIdx.x));
+      cluster_arrive();
+      cluster_wait();
+    } else {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        const int row0 = feature0 + (group * kBlocks + b) * 64 + group_warp * 16;
+        const float2 low = feature_factor(p, row0 + lane / 4);
+        const float2 high = feature_factor(p, row0 + lane / 4 + 8);
+        if constexpr (kIs16Bit<Output>) {
+          // 16 features of 16 (or 8) tokens at a time, transposed through 512 bytes of this warp.
+          const u32 scratch = base + Layout::kScratchOffset + warp * 512;
+          constexpr int kPer = kTokens >= 16 ? 16 : 8;
+#pragma unroll
+          for (int i = 0; i < kTokens / kPer; ++i) {
+            if (token0 + i * kPer >= p.m) break;
+            u32 packed[4];
+#pragma unroll
+            for (int h = 0; h < kPer / 8; ++h) {
+              const float* a = acc[b] + (i * (kPer / 8) + h) * 4;
+              packed[2 * h] = Output::pack(a[0] * low.x + low.y, a[1] * low.x + low.y);
+              packed[2 * h + 1] = Output::pack(a[2] * high.x + high.y, a[3] * high.x + high.y);
+            }
+            // Matrix q: features 8*(q&1).., tokens 8*(q>>1)..; rows of the scratch are tokens of 32 bytes.
+            const u32 to = scratch + (lane / 16 * 8 + lane % 8) * 32 + (lane / 8 & 1) * 16;
+            __syncwarp();
+            if constexpr (kPer == 16)
+              store_matrix_trans_x4(to, packed[0], packed[1], packed[2], packed[3]);
+            else
+              store_matrix_trans_x2(scratch + lane % 8 * 32 + (lane / 8 & 1) * 16, packed[0], packed[1]);
+            __syncwarp();
+            const int token = token0 + i * kPer + lane / 2;
+            const int feature = row0 + lane % 2 * 8;
+            if (lane < 2 * kPer && token < p.m && feature < p.n) {
+              uint4 v;
+              asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+                           : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                           : "r"(scratch + lane * 16));
+              u16* y = static_cast<u16*>(p.y) + token * p.y_stride + feature;
+              if (p.aligned && feature + 8 <= p.n) {
+                *reinterpret_cast<uint4*>(y) = v;
+              } else {
+                const u32 parts[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+                for (int e = 0; e < 8; ++e)
+                  if (feature + e < p.n) y[e] = static_cast<u16>(parts[e / 2] >> (16 * (e & 1)));
+              }
+            }
+          }
+        } else {
+          float* y = static_cast<float*>(p.y);
+          const int feature = row0 + lane / 4;
+#pragma unroll
+          for (int i = 0; i < kTokens / 8; ++i) {
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+              const int token = token0 + i * 8 + lane % 4 * 2 + h;
+              if (token >= p.m) continue;
+              if (feature < p.n) y[token * p.y_stride + feature] = acc[b][4 * i + h] * low.x + low.y;
+              if (feature + 8 < p.n) y[token * p.y_stride + feature + 8] = acc[b][4 * i + 2 + h] * high.x + high.y;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace sabrewing::device

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/error.h"
+#include "jit/kernel_source.h"
+#include "kernels/cuda/gemm/weight_layout.h"
+
+namespace sabrewing::kernels::cuda {
+
+/// One compiled GEMM kernel, apart from its formats: a point of the tuning space.
+struct KernelShape {
+  enum class Family : std::uint8_t {
+    kWgmma,  ///< device/gemm_wgmma.cuh: Hopper
+    kMma,    ///< device/gemm_mma.cuh: SM80 and up; cluster splits from SM90
+  };
+  Family family = Family::kMma;
+  int tokens = 8;  ///< of a tile
+  int blocks = 1;  ///< kWgmma: blocks of 64 features of a warpgroup; kMma: warps along features
+  int groups = 1;  ///< kWgmma: consumer warpgroups; kMma: warps along K
+  int stages = 4;  ///< kWgmma: of the ring; kMma: slabs ahead in registers
+  int split = 1;   ///< blocks of a cluster along K
+
+  int features() const { return family == Family::kWgmma ? 64 * blocks * groups : 16 * blocks; }
+  int threads() const;
+  /// "wgmma 64x128 b1 s6 k2", "mma 8x16 w8 a8 k1"
+  std::string to_string() const;
+  bool operator==(const KernelShape&) const = default;
+};
+
+/// What a kernel computes.
+struct KernelFormats {
+  WeightLayout weight;
+  DType activation = DType::kBF16;
+  DType output = DType::kBF16;
+  bool scale_after = false;  ///< group scales onto FP32 sums (kMma only)
+};
+
+Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
+                         jit::Architecture architecture);
+
+/// Dynamic shared memory of a launch for `rows` tokens in a tile and `slabs` along K, bytes.
+int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int rows, int slabs);
+
+/// The translation unit with one kernel, `sabrewing_gemm`.
+jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& formats,
+                                jit::Architecture architecture);
+
+}  // namespace sabrewing::kernels::cuda

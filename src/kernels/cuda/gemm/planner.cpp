@@ -1,0 +1,129 @@
+#include "kernels/cuda/gemm/planner.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace sabrewing::kernels::cuda {
+
+namespace {
+
+using Family = KernelShape::Family;
+
+double ceil_div(double a, double b) { return std::ceil(a / b); }
+
+// Issue slots of one warp for the fragments of 64 columns of 64 rows.
+constexpr double kDecodeSlots = 4 * 22;
+
+/// Ring stages that fit beside `resident - 1` other blocks; 0: fewer than 3.
+int ring_stages(const DeviceModel& device, KernelShape shape, const KernelFormats& formats, int resident) {
+  const int budget =
+      std::min(device.max_shared_bytes_per_block, device.shared_bytes_per_multiprocessor / resident - 1024);
+  for (shape.stages = 10; shape.stages >= 3; --shape.stages)
+    if (shared_bytes(shape, formats, shape.tokens, 1) <= budget) return shape.stages;
+  return 0;
+}
+
+std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProblem& problem) {
+  std::vector<KernelShape> shapes;
+  for (const int tokens : {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256}) {
+    if (tokens > 16 && tokens - 16 >= problem.m) continue;
+    for (const auto& [blocks, groups] : {std::pair{1, 2}, {2, 2}, {1, 1}, {2, 1}, {1, 3}, {1, 4}}) {
+      if (blocks * tokens > 256 || (groups != 2 && tokens > 64)) continue;
+      for (const int split : {1, 2, 4, 8}) {
+        if (problem.k / 64 / split < 4 && split > 1) continue;
+        for (const int resident : {1, 2}) {
+          if (resident == 2 && (tokens * blocks > 128 || groups > 2)) continue;
+          KernelShape shape{Family::kWgmma, tokens, blocks, groups, 0, split};
+          shape.stages = ring_stages(device, shape, problem.formats, resident);
+          if (shape.stages > 0 && (shapes.empty() || !(shape == shapes.back()))) shapes.push_back(shape);
+        }
+      }
+    }
+  }
+  return shapes;
+}
+
+std::vector<KernelShape> mma_shapes(const DeviceModel& device, const GemmProblem& problem) {
+  std::vector<KernelShape> shapes;
+  for (const int tokens : {8, 16, 24, 32, 64}) {
+    if (tokens > 8 && tokens - 8 >= problem.m && tokens != 16) continue;
+    for (const auto& [warps_n, warps_k] :
+         {std::pair{1, 8}, {2, 8}, {2, 4}, {4, 2}, {4, 4}, {1, 4}, {8, 1}, {8, 2}})
+      for (const int ahead : {4, 8})
+        for (const int split : {1, 2, 4, 8}) {
+          if (device.architecture.number < 90 && split > 1) continue;
+          if (problem.k / 64 / split / warps_k < 1) continue;
+          if (tokens > 16 && ahead > 4) continue;
+          shapes.push_back({Family::kMma, tokens, warps_n, warps_k, ahead, split});
+        }
+  }
+  return shapes;
+}
+
+}  // namespace
+
+DeviceModel DeviceModel::of(const jit::DeviceInfo& info) {
+  DeviceModel model;
+  model.architecture = info.architecture;
+  model.multiprocessors = info.multiprocessors;
+  model.shared_bytes_per_multiprocessor = info.shared_bytes_per_multiprocessor;
+  model.max_shared_bytes_per_block = info.max_shared_bytes_per_block;
+  return model;
+}
+
+double predict_us(const DeviceModel& device, const GemmProblem& problem, const KernelShape& shape) {
+  const auto m = static_cast<double>(problem.m);
+  const auto n = static_cast<double>(problem.n);
+  const auto k = static_cast<double>(problem.k);
+  const double weight_bytes =
+      n * k / 64 / problem.formats.weight.slab_k * static_cast<double>(problem.formats.weight.slab_bytes());
+  const double token_tiles = ceil_div(m, shape.tokens);
+  const double feature_tiles = ceil_div(n, shape.features());
+  const double units = token_tiles * feature_tiles * shape.split;
+  const double rows = std::min<double>(m, shape.tokens);
+  const double memory = (weight_bytes + 2 * m * (n + k)) / device.memory_tb_per_s * 1e-6;
+  const double l2 =
+      (token_tiles * weight_bytes + feature_tiles * token_tiles * rows * k * 2) / device.l2_tb_per_s * 1e-6;
+  const double per_block_slabs = ceil_div(k / 64, shape.split);
+  double step;   // cycles of a multiprocessor for 64 columns of one tile
+  double fixed;  // us
+  if (shape.family == Family::kWgmma) {
+    const double strips = shape.blocks * shape.groups;
+    const double mma = strips * 4 * std::max(shape.tokens / 2.0, 16.0);
+    const double decode = strips * kDecodeSlots;
+    step = std::max(mma, decode) + 0.3 * std::min(mma, decode) + 40;
+    fixed = 2.2 + (shape.split > 1 ? 0.7 : 0) + shape.tokens * shape.features() * 4e-5;
+  } else {
+    const double strips = shape.blocks / 4.0;
+    step = strips * (kDecodeSlots + 4.0 * shape.tokens / 8 * 6);
+    fixed = 1.2 + (shape.split > 1 ? 0.7 : 0);
+  }
+  const double waves = ceil_div(units, device.multiprocessors);
+  const double compute = waves * per_block_slabs * step / device.clock_ghz * 1e-3;
+  return std::max({memory, l2, compute}) + 0.25 * std::min(memory, compute) + fixed;
+}
+
+std::vector<Candidate> candidates(const DeviceModel& device, const GemmProblem& problem, std::size_t limit) {
+  std::vector<Candidate> list;
+  const auto consider = [&](const KernelShape& shape, bool after) {
+    KernelFormats formats = problem.formats;
+    formats.scale_after = after;
+    if (!can_generate(shape, formats, device.architecture)) return;
+    const int rows = static_cast<int>(std::min<std::int64_t>(problem.m, shape.tokens));
+    const int slabs = static_cast<int>((problem.k + formats.weight.slab_k - 1) / formats.weight.slab_k);
+    if (slabs < shape.split || shared_bytes(shape, formats, rows, slabs) > device.max_shared_bytes_per_block)
+      return;
+    list.push_back({shape, after, predict_us(device, problem, shape)});
+  };
+  const bool has_after = !problem.formats.weight.decoder_after.empty();
+  if (problem.m <= 64 || device.architecture.number != 90 || (problem.exact_scales && has_after))
+    for (const KernelShape& shape : mma_shapes(device, problem)) consider(shape, has_after);
+  if (device.architecture.number == 90 && problem.m > 4 && !(problem.exact_scales && has_after))
+    for (const KernelShape& shape : wgmma_shapes(device, problem)) consider(shape, false);
+  std::stable_sort(list.begin(), list.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.predicted_us < b.predicted_us; });
+  if (list.size() > limit) list.resize(limit);
+  return list;
+}
+
+}  // namespace sabrewing::kernels::cuda

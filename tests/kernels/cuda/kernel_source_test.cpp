@@ -1,0 +1,74 @@
+#include <gtest/gtest.h>
+
+#include "gemm_problem.h"
+#include "jit/nvrtc_compiler.h"
+#include "kernels/cuda/gemm/kernel_shape.h"
+
+namespace sabrewing::kernels::cuda {
+namespace {
+
+using Family = KernelShape::Family;
+using testing::format_by_name;
+
+struct Case {
+  std::string name;
+  KernelShape shape;
+  std::string format;
+  bool scale_after = false;
+  DType output = DType::kBF16;
+  std::string architecture = "sm_90a";
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.shape.to_string() << ' ' << c.format; }
+
+std::vector<Case> cases() {
+  const KernelShape big{Family::kWgmma, 256, 1, 2, 3, 1};
+  const KernelShape middle{Family::kWgmma, 64, 2, 2, 6, 4};
+  const KernelShape few{Family::kMma, 8, 1, 8, 8, 1};
+  const KernelShape wide{Family::kMma, 16, 4, 4, 4, 4};
+  const KernelShape portable{Family::kMma, 64, 4, 2, 4, 1};
+  std::vector<Case> list;
+  for (const std::string format : {"mxfp4", "int4g128", "int4g64", "int4row", "fp8row"}) {
+    list.push_back({"large_" + format, big, format});
+    list.push_back({"middle_" + format, middle, format});
+    const bool after = format == "int4g128" || format == "int4g64";
+    list.push_back({"few_" + format, few, format, after});
+    list.push_back({"wide_" + format, wide, format, after});
+    list.push_back({"portable_" + format, portable, format, after});
+  }
+  list.push_back({"large_fp32_output", big, "mxfp4", false, DType::kF32});
+  list.push_back({"middle_fp16_output", middle, "mxfp4", false, DType::kF16});
+  for (const std::string architecture : {"sm_80", "sm_86", "sm_89", "sm_100a", "sm_103a", "sm_120a"})
+    list.push_back({"portable_" + architecture, portable, "mxfp4", false, DType::kBF16, architecture});
+  return list;
+}
+
+class KernelSourceCompiles : public ::testing::TestWithParam<Case> {};
+
+TEST_P(KernelSourceCompiles, WithoutSpills) {
+  static jit::Compiler compiler;
+  if (const Feasibility feasible = compiler.available(); !feasible) GTEST_SKIP() << feasible.reason;
+  const Case& c = GetParam();
+  const KernelFormats formats{weight_layout(format_by_name(c.format)), DType::kBF16, c.output, c.scale_after};
+  const auto compiled =
+      compiler.compile(kernel_source(c.shape, formats, jit::Architecture::parse(c.architecture)));
+  const jit::KernelResources& resources = compiled->function("sabrewing_gemm").resources;
+  EXPECT_EQ(resources.spill_store_bytes, 0);
+  EXPECT_EQ(resources.spill_load_bytes, 0);
+  EXPECT_EQ(resources.stack_bytes, 0);
+  EXPECT_EQ(compiled->warnings, "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, KernelSourceCompiles, ::testing::ValuesIn(cases()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(KernelSource, RefusalsNameTheRule) {
+  const KernelFormats formats{weight_layout(format_by_name("mxfp4"))};
+  EXPECT_FALSE(can_generate({Family::kWgmma, 256, 1, 2, 4, 1}, formats, jit::Architecture::parse("sm_80")));
+  EXPECT_FALSE(can_generate({Family::kWgmma, 24, 1, 2, 4, 1}, formats, jit::Architecture::parse("sm_90a")));
+  EXPECT_FALSE(can_generate({Family::kWgmma, 256, 1, 2, 8, 1}, formats, jit::Architecture::parse("sm_90a")));
+  EXPECT_FALSE(can_generate({Family::kMma, 16, 4, 4, 4, 4}, formats, jit::Architecture::parse("sm_80")));
+}
+
+}  // namespace
+}  // namespace sabrewing::kernels::cuda

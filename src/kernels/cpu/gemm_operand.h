@@ -63,13 +63,13 @@ class Operand {
   PanelKernel kernel_ = nullptr;
 };
 
-/// Bytes handed out one after the other, each part at a multiple of 64.
+/// Bytes handed out one after the other, each part at a multiple of 64. Over a null base it only counts.
 class WorkspaceCursor {
  public:
   explicit WorkspaceCursor(void* base) : base_(static_cast<std::byte*>(base)) {}
   template <typename T>
   T* take(std::size_t count) {
-    T* part = reinterpret_cast<T*>(base_ + used_);
+    T* part = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
     used_ += (count * sizeof(T) + 63) / 64 * 64;
     return part;
   }

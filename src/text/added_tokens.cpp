@@ -8,6 +8,11 @@
 namespace sabrewing::text {
 namespace {
 
+/// Alphabetic, marks, decimal digits, connectors and joiners. Symbols that are alphabetic are the circled
+/// and squared letters.
+constexpr std::string_view kWordCharacter =
+    R"([\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200c}\x{200d}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189}])";
+
 bool is_white_space(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
@@ -43,7 +48,7 @@ AddedTokenMatcher::AddedTokenMatcher(std::vector<Entry> entries) : entries_(std:
     nodes_[node].entry = static_cast<std::int32_t>(i);
     starts_[static_cast<unsigned char>(entries_[i].text.front())] = true;
     if (entries_[i].token.single_word && !word_) {
-      word_.emplace(R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}])", "added_tokens single_word");
+      word_.emplace(kWordCharacter, "added_tokens single_word");
     }
   }
 }
@@ -65,7 +70,9 @@ const AddedTokenMatcher::Entry* AddedTokenMatcher::longest_at(std::string_view t
 }
 
 bool AddedTokenMatcher::is_word(std::string_view text, std::size_t begin) const {
-  RegexMatches match(*word_, text.substr(begin, next_char(text, begin).size));
+  const std::string_view character = text.substr(begin, next_char(text, begin).size);
+  SearchBudget budget(character.size());
+  RegexMatches match(*word_, character, budget);
   return match.next();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <functional>
 #include <limits>
 #include <queue>
@@ -14,6 +15,8 @@ namespace {
 constexpr std::size_t kShortPiece = 48;
 constexpr std::uint32_t kNoMerge = std::numeric_limits<std::uint32_t>::max();
 
+constexpr std::uint64_t kEmptySlot = std::numeric_limits<std::uint64_t>::max();  // no pair of ids
+
 std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
   return static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 |
          static_cast<std::uint32_t>(right);
@@ -21,8 +24,10 @@ std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
 
 }  // namespace
 
-Bpe::Bpe(StringMap<std::int32_t> ids, bool ignore_merges)
-    : ids_(std::move(ids)), ignore_merges_(ignore_merges) {
+Bpe::Bpe(StringMap<std::int32_t> ids, bool ignore_merges, std::size_t merge_count)
+    : ids_(std::move(ids)),
+      merges_(std::bit_ceil(2 * merge_count + 1), Slot{kEmptySlot, {}}),
+      ignore_merges_(ignore_merges) {
   for (unsigned byte = 0; byte < 256; ++byte) {
     const char text = static_cast<char>(byte);
     byte_ids_[byte] = find({&text, 1}).value_or(-1);
@@ -30,7 +35,15 @@ Bpe::Bpe(StringMap<std::int32_t> ids, bool ignore_merges)
 }
 
 void Bpe::add_merge(std::int32_t left, std::int32_t right, std::int32_t merged) {
-  merges_[pair_key(left, right)] = {next_rank_++, merged};
+  const std::uint64_t pair = pair_key(left, right);
+  merges_[static_cast<std::size_t>(&slot_of(pair) - merges_.data())] = {pair, {next_rank_++, merged}};
+}
+
+const Bpe::Slot& Bpe::slot_of(std::uint64_t pair) const {
+  const std::size_t mask = merges_.size() - 1;
+  auto at = static_cast<std::size_t>((pair ^ pair >> 29) * 0x9E3779B97F4A7C15ULL >> 20) & mask;
+  while (merges_[at].pair != pair && merges_[at].pair != kEmptySlot) at = (at + 1) & mask;
+  return merges_[at];
 }
 
 std::optional<std::int32_t> Bpe::find(std::string_view bytes) const {
@@ -40,8 +53,8 @@ std::optional<std::int32_t> Bpe::find(std::string_view bytes) const {
 }
 
 const Bpe::Merge* Bpe::find_merge(std::int32_t left, std::int32_t right) const {
-  const auto found = merges_.find(pair_key(left, right));
-  return found == merges_.end() ? nullptr : &found->second;
+  const Slot& slot = slot_of(pair_key(left, right));
+  return slot.pair == kEmptySlot ? nullptr : &slot.merge;
 }
 
 void Bpe::encode(std::string_view piece, std::vector<std::int32_t>& out) const {

@@ -21,7 +21,8 @@ using StringMap = std::unordered_map<std::string, Value, StringHash, std::equal_
 class Bpe {
  public:
   /// `ids`: byte sequence -> id, with an entry for each single byte that occurs in UTF-8.
-  Bpe(StringMap<std::int32_t> ids, bool ignore_merges);
+  /// At most `merge_count` different merges will be added.
+  Bpe(StringMap<std::int32_t> ids, bool ignore_merges, std::size_t merge_count);
 
   /// Merges rank in the order of these calls; a pair given again takes its later rank.
   void add_merge(std::int32_t left, std::int32_t right, std::int32_t merged);
@@ -36,19 +37,20 @@ class Bpe {
     std::uint32_t rank;
     std::int32_t merged;
   };
-  struct PairHash {
-    std::size_t operator()(std::uint64_t pair) const {
-      return static_cast<std::size_t>((pair ^ pair >> 29) * 0x9E3779B97F4A7C15ULL >> 16);
-    }
+  struct Slot {
+    std::uint64_t pair;
+    Merge merge;
   };
 
+  /// The slot of a pair, or the empty one where it would be.
+  const Slot& slot_of(std::uint64_t pair) const;
   const Merge* find_merge(std::int32_t left, std::int32_t right) const;
   void merge_short(std::vector<std::int32_t>& symbols, std::size_t first) const;
   void merge_long(std::vector<std::int32_t>& symbols, std::size_t first) const;
 
   StringMap<std::int32_t> ids_;
   std::int32_t byte_ids_[256];
-  std::unordered_map<std::uint64_t, Merge, PairHash> merges_;
+  std::vector<Slot> merges_;  ///< open addressing, at most half full, a power of two long
   std::uint32_t next_rank_ = 0;
   bool ignore_merges_;
 };

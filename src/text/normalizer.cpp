@@ -12,6 +12,10 @@
 namespace sabrewing::text {
 namespace {
 
+// Compatibility forms grow eleven times at most; the rest is for replacements.
+constexpr std::size_t kLeastLimit = 4096;
+constexpr std::size_t kMostGrowth = 32;
+
 /// No character below U+0300 combines with the one before it, and none changes in composed form.
 bool is_composed_already(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0xCC; });
@@ -116,6 +120,8 @@ std::string to_form(std::string_view text, UnicodeForm form) {
 
 struct Apply {
   std::string_view text;
+  SearchBudget& budget;
+  std::size_t limit;  // of the text's size
 
   std::string operator()(UnicodeForm form) const { return to_form(text, form); }
 
@@ -145,9 +151,11 @@ struct Apply {
     const auto replace = [&](std::size_t begin, std::size_t end) {
       out.append(text, done, begin - done).append(step.content);
       done = end;
+      SABREWING_CHECK(out.size() <= limit, kInvalidArgument,
+                      "[tokenizer] normalization makes more than {} bytes", limit);
     };
     if (const auto* regex = std::get_if<Regex>(&step.pattern)) {
-      RegexMatches matches(*regex, text);
+      RegexMatches matches(*regex, text, budget);
       while (matches.next()) replace(matches.begin(), matches.end());
     } else {
       const auto& fixed = std::get<std::string>(step.pattern);
@@ -161,9 +169,14 @@ struct Apply {
 
 }  // namespace
 
-std::string Normalizer::apply(std::string_view text) const {
+std::string Normalizer::apply(std::string_view text, SearchBudget& budget) const {
+  const std::size_t limit = kLeastLimit + kMostGrowth * text.size();
   std::string current(text);
-  for (const Step& step : steps_) current = std::visit(Apply{current}, step);
+  for (const Step& step : steps_) {
+    current = std::visit(Apply{current, budget, limit}, step);
+    SABREWING_CHECK(current.size() <= limit, kInvalidArgument,
+                    "[tokenizer] normalization makes more than {} bytes", limit);
+  }
   return current;
 }
 

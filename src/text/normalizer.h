@@ -36,8 +36,8 @@ class Normalizer {
 
   bool empty() const { return steps_.empty(); }
 
-  /// `text` is well-formed UTF-8.
-  std::string apply(std::string_view text) const;
+  /// `text` is well-formed UTF-8. Throws `Error{kInvalidArgument}` when the result grows out of proportion.
+  std::string apply(std::string_view text, SearchBudget& budget) const;
 
  private:
   std::vector<Step> steps_;

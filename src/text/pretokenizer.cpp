@@ -14,7 +14,8 @@ constexpr std::string_view kGpt2Pattern =
 Split::Split(std::variant<Regex, std::string> pattern, SplitBehavior behavior, bool invert)
     : pattern_(std::move(pattern)), behavior_(behavior), invert_(invert) {}
 
-void Split::add_stretches(std::string_view text, std::vector<Stretch>& stretches) const {
+void Split::add_stretches(std::string_view text, SearchBudget& budget,
+                          std::vector<Stretch>& stretches) const {
   std::size_t done = 0;
   const auto add_match = [&](std::size_t begin, std::size_t end) {
     if (done != begin) stretches.push_back({done, begin, invert_});
@@ -22,7 +23,7 @@ void Split::add_stretches(std::string_view text, std::vector<Stretch>& stretches
     done = end;
   };
   if (const auto* regex = std::get_if<Regex>(&pattern_)) {
-    RegexMatches matches(*regex, text);
+    RegexMatches matches(*regex, text, budget);
     while (matches.next()) add_match(matches.begin(), matches.end());
   } else {
     const auto& fixed = std::get<std::string>(pattern_);
@@ -33,9 +34,9 @@ void Split::add_stretches(std::string_view text, std::vector<Stretch>& stretches
   if (done != text.size()) stretches.push_back({done, text.size(), invert_});
 }
 
-void Split::apply(std::string_view text, std::vector<std::string_view>& pieces) const {
+void Split::apply(std::string_view text, SearchBudget& budget, std::vector<std::string_view>& pieces) const {
   std::vector<Stretch> stretches;
-  add_stretches(text, stretches);
+  add_stretches(text, budget, stretches);
   std::vector<Stretch> kept;
   bool match_before = false;
   switch (behavior_) {
@@ -92,13 +93,14 @@ Pretokenizer::Pretokenizer(std::vector<Split> splits, bool add_prefix_space, boo
   }
 }
 
-void Pretokenizer::apply(std::string_view text, const std::function<void(std::string_view)>& sink) const {
+void Pretokenizer::apply(std::string_view text, SearchBudget& budget,
+                         const std::function<void(std::string_view)>& sink) const {
   if (text.empty()) return;
   std::vector<std::string_view> pieces{text};
   std::vector<std::string_view> cut;
   for (const Split& split : splits_) {
     cut.clear();
-    for (const std::string_view piece : pieces) split.apply(piece, cut);
+    for (const std::string_view piece : pieces) split.apply(piece, budget, cut);
     pieces.swap(cut);
   }
   std::string prefixed;
@@ -112,7 +114,7 @@ void Pretokenizer::apply(std::string_view text, const std::function<void(std::st
       continue;
     }
     cut.clear();
-    gpt2_split_->apply(piece, cut);
+    gpt2_split_->apply(piece, budget, cut);
     for (const std::string_view word : cut) sink(word);
   }
 }

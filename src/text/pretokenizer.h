@@ -20,7 +20,7 @@ class Split {
   Split(std::variant<Regex, std::string> pattern, SplitBehavior behavior, bool invert);
 
   /// Appends the non-empty parts of `text` to `pieces`.
-  void apply(std::string_view text, std::vector<std::string_view>& pieces) const;
+  void apply(std::string_view text, SearchBudget& budget, std::vector<std::string_view>& pieces) const;
 
  private:
   /// A stretch of the text, in order and without holes.
@@ -29,7 +29,7 @@ class Split {
     std::size_t end;
     bool match;
   };
-  void add_stretches(std::string_view text, std::vector<Stretch>& stretches) const;
+  void add_stretches(std::string_view text, SearchBudget& budget, std::vector<Stretch>& stretches) const;
 
   std::variant<Regex, std::string> pattern_;
   SplitBehavior behavior_;
@@ -44,7 +44,8 @@ class Pretokenizer {
   Pretokenizer(std::vector<Split> splits, bool add_prefix_space, bool gpt2_split);
 
   /// Calls `sink` with each piece; a piece is valid only during the call.
-  void apply(std::string_view text, const std::function<void(std::string_view)>& sink) const;
+  void apply(std::string_view text, SearchBudget& budget,
+             const std::function<void(std::string_view)>& sink) const;
 
  private:
   std::vector<Split> splits_;

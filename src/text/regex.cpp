@@ -2,6 +2,7 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <ctime>
 #include <utility>
 
@@ -12,14 +13,12 @@
 namespace sabrewing::text {
 namespace {
 
-// An attempt at one position starts with a small allowance of backtracking and gets more in steps, so
-// that hopeless searches are noticed between steps. Published patterns need about two units for each byte
-// that they consume.
-constexpr std::uint32_t kFirstMatchLimit = 2000;
-constexpr std::uint32_t kMatchLimitGrowth = 4;
+// An attempt at one position starts with a small allowance of backtracking and gets more in steps, with a
+// look at the clock between them. Published patterns need about two units for each byte that they consume.
+constexpr std::uint32_t kFirstMatchLimit = 1000;
+constexpr std::uint32_t kMatchLimitGrowth = 2;
 constexpr std::uint32_t kLastMatchLimit = 2'000'000'000;
-constexpr unsigned kAttemptsPerTimeCheck = 1 << 14;
-constexpr double kSeconds = 2.0;
+constexpr double kSeconds = 0.5;
 constexpr double kSecondsPerByte = 2e-6;
 constexpr std::uint32_t kHeapLimitKiB = 1 << 16;
 constexpr std::size_t kJitStackStart = 1 << 16;
@@ -80,8 +79,18 @@ Regex::~Regex() = default;
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 
-RegexMatches::RegexMatches(const Regex& regex, std::string_view text)
-    : regex_(regex), text_(text), scratch_(std::make_unique<Scratch>()) {
+SearchBudget::SearchBudget(std::size_t bytes)
+    : bytes_(bytes), attempts_per_check_(std::clamp<std::size_t>((1 << 24) / (bytes + 1), 8, 256)) {}
+
+void SearchBudget::check(std::string_view what) {
+  const double now = thread_seconds();
+  if (deadline_ == 0) deadline_ = now + kSeconds + kSecondsPerByte * static_cast<double>(bytes_);
+  SABREWING_CHECK(now < deadline_, kInvalidArgument,
+                  "[tokenizer] {}: the regex backtracks too much on this text of {} bytes", what, bytes_);
+}
+
+RegexMatches::RegexMatches(const Regex& regex, std::string_view text, SearchBudget& budget)
+    : regex_(regex), text_(text), budget_(budget), scratch_(std::make_unique<Scratch>()) {
   scratch_->data.reset(pcre2_match_data_create(1, nullptr));
   scratch_->context.reset(pcre2_match_context_create(nullptr));
   SABREWING_CHECK(scratch_->data != nullptr && scratch_->context != nullptr, kOutOfMemory,
@@ -104,16 +113,8 @@ bool RegexMatches::next() {
   return false;
 }
 
-void RegexMatches::check_time() {
-  const double now = thread_seconds();
-  if (deadline_ == 0) deadline_ = now + kSeconds + kSecondsPerByte * static_cast<double>(text_.size());
-  SABREWING_CHECK(now < deadline_, kInvalidArgument,
-                  "[tokenizer] {}: the regex backtracks too much on this text of {} bytes",
-                  regex_.code_->what, text_.size());
-}
-
 bool RegexMatches::match_at(std::size_t position) {
-  if (++attempts_ % kAttemptsPerTimeCheck == 0) check_time();
+  budget_.count_attempt(regex_.code_->what);
   pcre2_match_context* context = scratch_->context.get();
   std::uint32_t limit = kFirstMatchLimit;
   bool raised = false;
@@ -121,7 +122,7 @@ bool RegexMatches::match_at(std::size_t position) {
     const int result = pcre2_match(regex_.code_->code.get(), reinterpret_cast<PCRE2_SPTR>(text_.data()),
                                    text_.size(), position, PCRE2_NO_UTF_CHECK, scratch_->data.get(), context);
     if (result == PCRE2_ERROR_MATCHLIMIT && limit < kLastMatchLimit) {
-      check_time();
+      budget_.check(regex_.code_->what);
       limit *= kMatchLimitGrowth;
       pcre2_set_match_limit(context, limit);
       raised = true;

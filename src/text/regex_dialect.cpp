@@ -15,11 +15,11 @@ namespace {
 constexpr std::size_t kMaxPattern = 1 << 16;
 constexpr std::size_t kMaxGroups = 100;  // open at a time
 
-/// General categories and binary properties that both engines know under one name.
-constexpr std::array<std::string_view, 38> kProperties = {
-    "C",  "Cc", "Cf", "Cn", "Co", "Cs", "L",  "Ll", "Lm", "Lo", "Lt", "Lu",        "M",
-    "Mc", "Me", "Mn", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Pe", "Pf",        "Pi",
-    "Po", "Ps", "S",  "Sc", "Sk", "Sm", "So", "Z",  "Zl", "Zp", "Zs", "Alphabetic"};
+/// General categories. Binary properties such as Alphabetic change too much between Unicode versions.
+constexpr std::array<std::string_view, 37> kCategories = {
+    "C",  "Cc", "Cf", "Cn", "Co", "Cs", "L",  "Ll", "Lm", "Lo", "Lt", "Lu", "M",
+    "Mc", "Me", "Mn", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Pe", "Pf", "Pi",
+    "Po", "Ps", "S",  "Sc", "Sk", "Sm", "So", "Z",  "Zl", "Zp", "Zs"};
 
 constexpr std::array<std::string_view, 24> kScripts = {
     "Arabic",   "Armenian", "Bengali",  "Bopomofo",  "Common",  "Cyrillic", "Devanagari", "Ethiopic",
@@ -239,7 +239,7 @@ class Translator {
       name.remove_prefix(1);
     }
     const bool script = std::find(kScripts.begin(), kScripts.end(), name) != kScripts.end();
-    if (!script && std::find(kProperties.begin(), kProperties.end(), name) == kProperties.end()) {
+    if (!script && std::find(kCategories.begin(), kCategories.end(), name) == kCategories.end()) {
       refuse(fmt::format("\\p{{{}}}", one_line(name, 40)));
     }
     out_ += fmt::format("\\{}{{{}{}}}", negated ? 'P' : 'p', script ? "sc:" : "", name);

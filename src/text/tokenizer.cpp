@@ -15,6 +15,7 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
   }
   std::vector<std::int32_t> ids;
   if (add_special_tokens) ids = impl_->prefix;
+  SearchBudget budget(text.size());
   const auto encode_piece = [&](std::string_view piece) { impl_->bpe.encode(piece, ids); };
   for (const auto& part : impl_->raw_added.cut(text, parse_special)) {
     if (part.id) {
@@ -23,12 +24,12 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
     }
     std::string normalized;
     std::string_view between = text.substr(part.begin, part.end - part.begin);
-    if (!impl_->normalizer.empty()) between = normalized = impl_->normalizer.apply(between);
+    if (!impl_->normalizer.empty()) between = normalized = impl_->normalizer.apply(between, budget);
     for (const auto& inner : impl_->normalized_added.cut(between, parse_special)) {
       if (inner.id) {
         ids.push_back(*inner.id);
       } else {
-        impl_->pretokenizer.apply(between.substr(inner.begin, inner.end - inner.begin), encode_piece);
+        impl_->pretokenizer.apply(between.substr(inner.begin, inner.end - inner.begin), budget, encode_piece);
       }
     }
   }

@@ -209,8 +209,9 @@ class TokenizerLoader {
     check_decoder(root_);
     const Field model = root_["model"];
     const bool ignore_merges = read_model_flags(model);
-    Bpe bpe(read_vocab(model["vocab"]), ignore_merges);
-    read_merges(model["merges"], bpe);
+    const Field merges = model["merges"];
+    Bpe bpe(read_vocab(model["vocab"]), ignore_merges, merges.size());
+    read_merges(merges, bpe);
     read_added_tokens(normalizer, bpe);
     read_post_processor();
     return Tokenizer(std::make_shared<const Tokenizer::Impl>(
@@ -305,7 +306,9 @@ class TokenizerLoader {
         if (!id) merges.at(i).corrupt("\"{}\" is not in the vocabulary", one_line(text));
         return *id;
       };
-      bpe.add_merge(find(left), find(right), find(merged));
+      const std::int32_t left_id = find(left);
+      const std::int32_t right_id = find(right);
+      bpe.add_merge(left_id, right_id, find(merged));
     }
   }
 
@@ -318,6 +321,7 @@ class TokenizerLoader {
   void read_added_tokens(const Normalizer& normalizer, const Bpe& bpe) {
     const auto list = root_.find_value("added_tokens");
     if (!list) return;
+    SearchBudget budget(list->size() * kMaxAddedTokenBytes);
     StringMap<bool> special_contents;
     StringMap<std::int32_t> texts[2];
     auto next_id = static_cast<std::int32_t>(vocab_entries_);
@@ -342,7 +346,7 @@ class TokenizerLoader {
       if (token.id != expected) {
         field["id"].corrupt("{} for \"{}\", expected {}", token.id, one_line(token.content), expected);
       }
-      std::string text = token.normalized ? normalizer.apply(token.content) : token.content;
+      std::string text = token.normalized ? normalizer.apply(token.content, budget) : token.content;
       if (text.empty())
         field["content"].corrupt("nothing is left of \"{}\" after normalization", one_line(token.content));
       if (text.size() > kMaxAddedTokenBytes)

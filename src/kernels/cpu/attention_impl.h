@@ -11,10 +11,8 @@
 namespace sabrewing::kernels::cpu {
 namespace {
 
-constexpr int kRowBlock = 4;
 constexpr int kVectorBlock = kLanes == 16 ? 4 : 2;
-static_assert(kRowBlock == kAttentionRowPad && kAttentionHeadPad % kLanes == 0 &&
-              kAttentionKeys % (kVectorBlock * kLanes) == 0);
+static_assert(kAttentionHeadPad % kLanes == 0 && kAttentionKeys % (kVectorBlock * kLanes) == 0);
 
 /// Rows [first, end) of the key tile at `base` as FP32 into `rows` (kAttentionKeys, padded head); others 0.
 inline void load_cache_rows(const AttentionTile& t, const void* cache, std::int64_t base, std::int64_t first,
@@ -67,36 +65,38 @@ inline void transpose_keys(const float* rows, std::int64_t padded, float* column
   }
 }
 
-/// scores(4, kAttentionKeys) = q(4, head) * columns(head, kAttentionKeys)
+/// scores(kRows, kAttentionKeys) = q(kRows, head) * columns(head, kAttentionKeys)
+template <int kRows>
 inline void score_rows(const float* q, std::int64_t padded, std::int64_t head_dim, const float* columns,
                        float* scores) {
   for (std::int64_t j = 0; j < kAttentionKeys; j += kVectorBlock * kLanes) {
-    Floats sums[kRowBlock][kVectorBlock] = {};
+    Floats sums[kRows][kVectorBlock] = {};
     for (std::int64_t d = 0; d < head_dim; ++d) {
       Floats key[kVectorBlock];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectorBlock; ++v) key[v] = load(columns + d * kAttentionKeys + j + v * kLanes);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRowBlock; ++r) {
+      for (int r = 0; r < kRows; ++r) {
         const Floats query = splat(q[r * padded + d]);
 #pragma GCC unroll 4
         for (int v = 0; v < kVectorBlock; ++v) sums[r][v] = multiply_add(query, key[v], sums[r][v]);
       }
     }
 #pragma GCC unroll 4
-    for (int r = 0; r < kRowBlock; ++r)
+    for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < kVectorBlock; ++v) store(scores + r * kAttentionKeys + j + v * kLanes, sums[r][v]);
   }
 }
 
-/// out(4, kVectors lanes) = out * correction + weights(4, keys) * values(keys, head) over keys [first, end)
-template <int kVectors>
+/// out(kRows, kVectors lanes) = out * correction + weights(kRows, keys) * values(keys, head) over keys
+/// [first, end)
+template <int kRows, int kVectors>
 inline void accumulate_values(const float* weights, const float* values, std::int64_t padded,
                               std::int64_t first, std::int64_t end, const float* correction, float* out) {
-  Floats sums[kRowBlock][kVectors];
+  Floats sums[kRows][kVectors];
 #pragma GCC unroll 4
-  for (int r = 0; r < kRowBlock; ++r)
+  for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) sums[r][v] = load(out + r * padded + v * kLanes) * correction[r];
   for (std::int64_t j = first; j < end; ++j) {
@@ -104,14 +104,14 @@ inline void accumulate_values(const float* weights, const float* values, std::in
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) value[v] = load(values + j * padded + v * kLanes);
 #pragma GCC unroll 4
-    for (int r = 0; r < kRowBlock; ++r) {
+    for (int r = 0; r < kRows; ++r) {
       const Floats weight = splat(weights[r * kAttentionKeys + j]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sums[r][v] = multiply_add(weight, value[v], sums[r][v]);
     }
   }
 #pragma GCC unroll 4
-  for (int r = 0; r < kRowBlock; ++r)
+  for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) store(out + r * padded + v * kLanes, sums[r][v]);
 }
@@ -148,21 +148,43 @@ inline void weigh_row(float* scores, float scale, std::int64_t first, std::int64
   sum = sum * correction + lane_sum(total);
 }
 
+/// The whole padded head of accumulate_values.
+template <int kRows>
+inline void accumulate_rows(const float* weights, const float* values, std::int64_t padded,
+                            std::int64_t first, std::int64_t end, const float* correction, float* out) {
+  std::int64_t d = 0;
+  for (; d + kVectorBlock * kLanes <= padded; d += kVectorBlock * kLanes)
+    accumulate_values<kRows, kVectorBlock>(weights, values + d, padded, first, end, correction, out + d);
+  for (; d < padded; d += kLanes)
+    accumulate_values<kRows, 1>(weights, values + d, padded, first, end, correction, out + d);
+}
+
+/// Calls body<4>(row), then body<2> and body<1> for what is left over.
+template <typename Body>
+inline void for_row_blocks(std::int64_t rows, Body body) {
+  std::int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) body.template operator()<4>(row);
+  if (row + 2 <= rows) {
+    body.template operator()<2>(row);
+    row += 2;
+  }
+  if (row < rows) body.template operator()<1>(row);
+}
+
 void attend(const AttentionTile& t) {
   const std::int64_t rows = t.queries * t.group;
-  const std::int64_t padded_rows = attention_pad(rows, kAttentionRowPad);
   const std::int64_t padded = attention_pad(t.head_dim, kAttentionHeadPad);
   float* loaded = t.scratch;
   float* columns = loaded + kAttentionKeys * padded;
   float* q = columns + kAttentionKeys * padded;
-  float* out = q + padded_rows * padded;
-  float* scores = out + padded_rows * padded;
-  float* maxima = scores + padded_rows * kAttentionKeys;
-  float* sums = maxima + padded_rows;
-  float* corrections = sums + padded_rows;
+  float* out = q + rows * padded;
+  float* scores = out + rows * padded;
+  float* maxima = scores + rows * kAttentionKeys;
+  float* sums = maxima + rows;
+  float* corrections = sums + rows;
 
   const std::size_t head_bytes = static_cast<std::size_t>(t.head_dim) * sizeof(float);
-  __builtin_memset(q, 0, static_cast<std::size_t>(2 * padded_rows * padded) * sizeof(float));  // and out
+  __builtin_memset(q, 0, static_cast<std::size_t>(2 * rows * padded) * sizeof(float));  // and out
   std::int64_t first_key = INT64_MAX;
   std::int64_t last_key = 0;
   for (std::int64_t i = 0; i < t.queries; ++i) {
@@ -177,7 +199,6 @@ void attend(const AttentionTile& t) {
       sums[r] = t.sinks != nullptr ? 1.0f : 0.0f;
     }
   }
-  for (std::int64_t r = rows; r < padded_rows; ++r) corrections[r] = 1;
 
   for (std::int64_t base = first_key / kAttentionKeys * kAttentionKeys; base <= last_key;
        base += kAttentionKeys) {
@@ -185,8 +206,9 @@ void attend(const AttentionTile& t) {
     const std::int64_t end = last_key + 1 - base < kAttentionKeys ? last_key + 1 - base : kAttentionKeys;
     load_cache_rows(t, t.keys, base, first, end, padded, loaded);
     transpose_keys(loaded, padded, columns);
-    for (std::int64_t r = 0; r < padded_rows; r += kRowBlock)
-      score_rows(q + r * padded, padded, t.head_dim, columns, scores + r * kAttentionKeys);
+    for_row_blocks(rows, [&]<int kRows>(std::int64_t row) {
+      score_rows<kRows>(q + row * padded, padded, t.head_dim, columns, scores + row * kAttentionKeys);
+    });
     for (std::int64_t i = 0; i < t.queries; ++i) {
       const std::int64_t position = t.positions[i];
       const std::int64_t low = t.window > 0 && position >= t.window ? position - t.window + 1 - base : -base;
@@ -196,16 +218,10 @@ void attend(const AttentionTile& t) {
                   high < kAttentionKeys ? high : kAttentionKeys, maxima[r], sums[r], corrections[r]);
     }
     load_cache_rows(t, t.values, base, first, end, padded, loaded);
-    for (std::int64_t r = 0; r < padded_rows; r += kRowBlock) {
-      const float* weights = scores + r * kAttentionKeys;
-      float* row_out = out + r * padded;
-      std::int64_t d = 0;
-      for (; d + kVectorBlock * kLanes <= padded; d += kVectorBlock * kLanes)
-        accumulate_values<kVectorBlock>(weights, loaded + d, padded, first, end, corrections + r,
-                                        row_out + d);
-      for (; d < padded; d += kLanes)
-        accumulate_values<1>(weights, loaded + d, padded, first, end, corrections + r, row_out + d);
-    }
+    for_row_blocks(rows, [&]<int kRows>(std::int64_t row) {
+      accumulate_rows<kRows>(scores + row * kAttentionKeys, loaded, padded, first, end, corrections + row,
+                             out + row * padded);
+    });
   }
 
   for (std::int64_t r = 0; r < rows; ++r) {

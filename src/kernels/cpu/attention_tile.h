@@ -31,8 +31,7 @@ struct AttentionTile {
 
 constexpr std::int64_t kAttentionKeys = 64;
 
-/// The tiers pad rows and heads alike.
-constexpr std::int64_t kAttentionRowPad = 4;
+/// Every tier pads heads to this.
 constexpr std::int64_t kAttentionHeadPad = 16;
 
 // Static: every tier compiles its own copy.
@@ -41,11 +40,9 @@ static constexpr std::int64_t attention_pad(std::int64_t value, std::int64_t to)
 }
 
 static constexpr std::int64_t attention_scratch_floats(std::int64_t rows, std::int64_t head_dim) {
-  const std::int64_t padded_rows = attention_pad(rows, kAttentionRowPad);
-  const std::int64_t padded_head = attention_pad(head_dim, kAttentionHeadPad);
+  const std::int64_t padded = attention_pad(head_dim, kAttentionHeadPad);
   // Keys as loaded (later values), keys transposed; per row: query, output, scores; maximum, sum, correction.
-  return 2 * kAttentionKeys * padded_head + padded_rows * (2 * padded_head + kAttentionKeys) +
-         attention_pad(3 * padded_rows, kAttentionHeadPad);
+  return 2 * kAttentionKeys * padded + rows * (2 * padded + kAttentionKeys) + 3 * rows;
 }
 
 }  // namespace sabrewing::kernels::cpu

@@ -34,12 +34,11 @@ Outcome run(const std::vector<std::string>& pieces, const std::vector<std::strin
     seen += piece;
     outcome.text += checker.push(piece);
     // What was handed out never needs to be taken back, and nothing is held back without a reason.
-    EXPECT_EQ(seen.compare(0, outcome.text.size(), outcome.text), 0);
+    EXPECT_TRUE(seen.starts_with(outcome.text));
     if (!checker.stopped()) {
       const std::string held = seen.substr(outcome.text.size());
       bool reason = held.empty();
-      for (const std::string& s : stop)
-        reason |= s.size() > held.size() && s.compare(0, held.size(), held) == 0;
+      for (const std::string& s : stop) reason |= s.size() > held.size() && s.starts_with(held);
       EXPECT_TRUE(reason) << "holds back \"" << held << '"';
     }
   }

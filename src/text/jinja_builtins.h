@@ -9,6 +9,12 @@
 
 namespace sabrewing::text::jinja {
 
+// The filters on numbers.
+Value filter_abs(Interpreter& interpreter, const Value& value, const Arguments& arguments);
+Value filter_float(Interpreter& interpreter, const Value& value, const Arguments& arguments);
+Value filter_int(Interpreter& interpreter, const Value& value, const Arguments& arguments);
+Value filter_round(Interpreter& interpreter, const Value& value, const Arguments& arguments);
+
 /// Null for a name that does not exist here.
 Builtin find_filter(std::string_view name);
 Builtin find_test(std::string_view name);
@@ -30,7 +36,7 @@ std::vector<Value> bind_arguments(Runtime& runtime, std::string_view function, c
 /// Python's % on a string.
 Value format_percent(Runtime& runtime, const Value& format, const Value& arguments);
 /// str.format.
-std::string format_braces(Runtime& runtime, std::string_view format, const Arguments& arguments);
+Value format_braces(Runtime& runtime, const Value& format, const Arguments& arguments);
 /// json.dumps.
 std::string to_json(Runtime& runtime, const Value& value, bool ensure_ascii, const Value& indent,
                     const Value& separators, bool sort_keys);

@@ -270,7 +270,8 @@ std::string convert(Runtime& runtime, const Value& value, char conversion) {
 /// One pass of str.format; fields inside specifiers are formatted first.
 class BraceFormatter {
  public:
-  BraceFormatter(Runtime& runtime, const Arguments& arguments) : runtime_(runtime), arguments_(arguments) {}
+  BraceFormatter(Runtime& runtime, const Arguments& arguments, bool markup)
+      : runtime_(runtime), arguments_(arguments), markup_(markup) {}
 
   std::string run(std::string_view format, int levels) {
     if (levels == 0) runtime_.fail_with("Max string recursion exceeded");
@@ -328,13 +329,16 @@ class BraceFormatter {
     }
     const std::string spec = text.empty() ? std::string() : run(text.substr(1), levels - 1);
     if (is_converted) value = runtime_.string(std::move(converted));
-    return format_value(runtime_, value, spec);
+    if (!markup_) return format_value(runtime_, value, spec);
+    if (value.is_markup() && !spec.empty()) runtime_.fail_with("format specifier for an escaped string");
+    return escape_html(runtime_,
+                       value.is_markup() ? value : runtime_.string(format_value(runtime_, value, spec)));
   }
 
   Value lookup(std::string_view name) {
     const std::size_t end = std::min(name.find_first_of(".["), name.size());
-    const std::string_view first = name.substr(0, end);
-    Value value = argument(first);
+    note_numbering(name);
+    Value value = name.empty() ? positional(next_++) : argument(name.substr(0, end));
     name.remove_prefix(end);
     while (!name.empty()) {
       if (name[0] == '.') {
@@ -372,23 +376,21 @@ class BraceFormatter {
     return runtime_.string(part);
   }
 
+  /// Fields without any name and fields that are a number do not go together.
+  void note_numbering(std::string_view name) {
+    if (name.empty()) automatic_ = true;
+    if (number(name)) manual_ = true;
+    if (automatic_ && manual_) runtime_.fail_with("automatic and manual field numbering cannot be mixed");
+  }
+
+  Value positional(std::size_t index) {
+    if (index >= arguments_.positional.size())
+      runtime_.fail_with("format() has too few positional arguments");
+    return arguments_.positional[index];
+  }
+
   Value argument(std::string_view name) {
-    std::optional<std::size_t> index = number(name);
-    if (name.empty()) {
-      if (manual_)
-        runtime_.fail_with("cannot switch from manual field specification to automatic field numbering");
-      automatic_ = true;
-      index = next_++;
-    } else if (index) {
-      if (automatic_)
-        runtime_.fail_with("cannot switch from automatic field numbering to manual field specification");
-      manual_ = true;
-    }
-    if (index) {
-      if (*index >= arguments_.positional.size())
-        runtime_.fail_with("format() has too few positional arguments");
-      return arguments_.positional[*index];
-    }
+    if (const auto index = number(name)) return positional(*index);
     for (const auto& [known, value] : arguments_.named) {
       if (known == name) return value;
     }
@@ -397,6 +399,7 @@ class BraceFormatter {
 
   Runtime& runtime_;
   const Arguments& arguments_;
+  bool markup_;
   std::size_t next_ = 0;
   bool automatic_ = false;
   bool manual_ = false;
@@ -596,8 +599,9 @@ Value format_percent(Runtime& runtime, const Value& format, const Value& argumen
   return runtime.string(std::move(out), format.is_markup());
 }
 
-std::string format_braces(Runtime& runtime, std::string_view format, const Arguments& arguments) {
-  return BraceFormatter(runtime, arguments).run(format, 2);
+Value format_braces(Runtime& runtime, const Value& format, const Arguments& arguments) {
+  std::string out = BraceFormatter(runtime, arguments, format.is_markup()).run(format.text(), 2);
+  return runtime.string(std::move(out), format.is_markup());
 }
 
 }  // namespace sabrewing::text::jinja

@@ -53,6 +53,7 @@ std::shared_ptr<Dict> collect_entries(Runtime& runtime, const Arguments& argumen
   if (arguments.positional.size() > 1) runtime.fail("{} takes at most one positional argument", function);
   if (!arguments.positional.empty()) {
     const Value& source = arguments.positional[0];
+    require_defined(runtime, source);
     if (source.is(Kind::kDict)) {
       for (const auto& [key, value] : source.as<Dict>().entries()) out->set(runtime, key, value);
     } else {

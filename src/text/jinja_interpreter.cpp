@@ -400,7 +400,7 @@ Interpreter::Flow Interpreter::exec(const Stmt& s, Frame& frame, std::string& ou
       if (s.kind == StmtKind::kSetBlock) {
         assign(*s.target, value, frame);
       } else {
-        emit(out, str(runtime_, value));
+        emit(out, string_argument(runtime_, value, "the result of a filter block"));
       }
       leave(s.scope, frame);
       return Flow::kNext;
@@ -511,7 +511,8 @@ void Interpreter::exec_call_block(const Stmt& s, Frame& frame, std::string& out)
   }
   arguments.named.emplace_back("caller", caller);
   runtime_.line = call.line;
-  emit(out, str(runtime_, call_value(runtime_, callee, arguments)));
+  const Value result = call_value(runtime_, callee, arguments);
+  emit(out, string_argument(runtime_, result, "the result of a call block"));
 }
 
 void Interpreter::exec_set(const Stmt& s, Frame& frame) {

@@ -170,6 +170,11 @@ class Lexer {
   }
 
   void comment(std::size_t position) {
+    // Jinja lets a comment or raw directive go unclosed where nothing at all follows.
+    if (position >= source_.size()) {
+      advance_to(source_.size());
+      return;
+    }
     for (; position < source_.size(); ++position) {
       if (const auto end = match_close(position, "#}", true, true)) {
         advance_to(*end);
@@ -180,6 +185,7 @@ class Lexer {
   }
 
   void raw_block() {
+    if (position_ >= source_.size()) return;
     for (std::size_t i = source_.find("{%", position_); i != std::string::npos;
          i = source_.find("{%", i + 1)) {
       const char sign = sign_at(i + 2);

@@ -392,11 +392,12 @@ Value join(Runtime& runtime, const Value& self, const Arguments& arguments) {
   std::string out;
   bool first = true;
   for (const Value& item : to_vector(runtime, bound[0])) {
-    const std::string& text = string_argument(runtime, item, "an item of join()");
+    const std::size_t before = out.size();
     if (!first) out += self.text();
     first = false;
-    out += self.is_markup() ? escape_html(runtime, item) : text;
-    runtime.reserve(text.size() + self.text().size());
+    out +=
+        self.is_markup() ? escape_html(runtime, item) : string_argument(runtime, item, "an item of join()");
+    runtime.reserve(out.size() - before);
     if (out.size() > runtime.limits().memory_bytes) runtime.reserve(out.size());
   }
   return like(runtime, self, std::move(out));
@@ -465,8 +466,7 @@ Value expand_tabs(Runtime& runtime, const Value& self, const Arguments& argument
 }
 
 Value format_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  if (self.is_markup()) runtime.refuse("format() of an escaped string is not supported");
-  return runtime.string(format_braces(runtime, self.text(), arguments));
+  return format_braces(runtime, self, arguments);
 }
 
 Value format_map(Runtime& runtime, const Value& self, const Arguments& arguments) {

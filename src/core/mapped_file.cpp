@@ -31,13 +31,17 @@ class RegularFile {
     if (!S_ISREG(status.st_mode)) stop("is not a regular file");
     size_ = static_cast<std::size_t>(status.st_size);
   }
-  ~RegularFile() { ::close(fd_); }
+  ~RegularFile() {
+    if (fd_ >= 0) ::close(fd_);
+  }
   RegularFile(const RegularFile&) = delete;
   RegularFile& operator=(const RegularFile&) = delete;
 
   int fd() const { return fd_; }
   std::size_t size() const { return size_; }
-  [[noreturn]] void stop(const std::string& why) const {
+  /// Closes first: a constructor that throws runs no destructor.
+  [[noreturn]] void stop(const std::string& why) {
+    ::close(std::exchange(fd_, -1));
     fail(ErrorCode::kIo, "[file] cannot read {}: {}", path_.string(), why);
   }
 
@@ -50,7 +54,7 @@ class RegularFile {
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-  const RegularFile file(path);
+  RegularFile file(path);
   if (file.size() == 0) return;
   void* address = ::mmap(nullptr, file.size(), PROT_READ, MAP_PRIVATE, file.fd(), 0);
   if (address == MAP_FAILED) file.stop(std::generic_category().message(errno));
@@ -82,7 +86,7 @@ void MappedFile::release(std::span<const std::byte> range) const {
 }
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t limit) {
-  const RegularFile file(path);
+  RegularFile file(path);
   SABREWING_CHECK(file.size() <= limit, kCorrupt, "[file] {} has {} bytes, at most {} are accepted",
                   path.string(), file.size(), limit);
   std::string text(file.size(), '\0');

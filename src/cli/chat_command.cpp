@@ -1,0 +1,88 @@
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+
+#include "cli/command.h"
+#include "core/error.h"
+#include "core/json.h"
+
+namespace sabrewing::cli {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  SamplingOptions sampling;
+  std::string system;
+};
+
+constexpr char kHelp[] = "/reset forgets the conversation, /exit or Ctrl-D ends; Ctrl-C stops an answer\n";
+
+int chat(const Options& options) {
+  engine::LoadedModel model = load_model(options.model, false);
+  SABREWING_CHECK(model.tokenizer != nullptr && model.chat_templates.has_value(), kNotFound,
+                  "[chat] {} has no tokenizer or no chat template", options.model.model);
+  const engine::SamplingParams params = options.sampling.resolve(model);
+  engine::Generator generator(model, options.model.generator_options());
+  const auto fresh = [&] {
+    OrderedJson history = OrderedJson::array();
+    if (!options.system.empty()) history.push_back({{"role", "system"}, {"content", options.system}});
+    return history;
+  };
+  OrderedJson history = fresh();
+  catch_interrupt();
+  const bool terminal = ::isatty(STDIN_FILENO) == 1;
+  if (terminal) fmt::print(stderr, "{}", kHelp);
+  for (std::string line;;) {
+    if (terminal) {
+      fmt::print(stderr, "> ");
+      std::fflush(stderr);
+    }
+    if (!std::getline(std::cin, line)) break;
+    clear_interrupt();
+    if (line.empty()) continue;
+    if (line == "/exit") break;
+    if (line == "/help") {
+      fmt::print(stderr, "{}", kHelp);
+      continue;
+    }
+    if (line == "/reset") {
+      history = fresh();
+      continue;
+    }
+    history.push_back({{"role", "user"}, {"content", line}});
+    try {
+      const std::vector<std::int32_t> prompt = model.tokenizer->encode(model.render_chat(history, nullptr));
+      const engine::Generation answer = generator.generate(prompt, params, [](const engine::GeneratedToken& token) {
+        std::fwrite(token.text.data(), 1, token.text.size(), stdout);
+        std::fflush(stdout);
+        return !interrupted();
+      });
+      fmt::print("\n");
+      std::fflush(stdout);
+      history.push_back({{"role", "assistant"}, {"content", answer.text}});
+    } catch (const Error& error) {
+      // The conversation goes on without the message that could not be answered.
+      if (error.code() != ErrorCode::kInvalidArgument) throw;
+      fmt::print(stderr, "sabrewing: {}\n", error.what());
+      history.erase(history.size() - 1);
+    }
+    clear_interrupt();
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_chat(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("chat", "Talk with a model");
+  options->model.add_to(*command);
+  add_flag_option(*command, "--system", options->system, "System message");
+  options->sampling.add_to(*command);
+  command->footer("Example:\n  sabrewing chat models/mini-qwen3\n\nOne message per line. Ctrl-C stops the answer, twice the program.");
+  command->callback([options, &action] { action = [options] { return chat(*options); }; });
+}
+
+}  // namespace sabrewing::cli

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "engine/generator.h"
+#include "engine/loader.h"
+
+namespace sabrewing::cli {
+
+/// What the chosen subcommand does; the exit code. Set by the subcommand's parser.
+using Action = std::function<int()>;
+
+// Each adds one subcommand to `app`; when it was chosen, `action` holds what to do.
+void add_run(CLI::App& app, Action& action);
+void add_chat(CLI::App& app, Action& action);
+void add_inspect(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
+void add_doctor(CLI::App& app, Action& action);
+void add_cache(CLI::App& app, Action& action);
+
+/// The environment variable of a flag: "--max-tokens" is SABREWING_MAX_TOKENS.
+std::string environment_name(const std::string& flag);
+
+/// `app.add_option(flag, ...)` with its environment variable and default shown in the help.
+template <typename T>
+CLI::Option* add_flag_option(CLI::App& app, const std::string& flag, T& value, const std::string& help) {
+  return app.add_option(flag, value, help)->envname(environment_name(flag));
+}
+
+/// Options of every command that loads a model.
+struct ModelOptions {
+  std::string model;
+  std::string device = "auto";
+  std::string precision = "default";
+  std::string load_format = "auto";
+  std::string cpu_tier;
+  int threads = 0;
+  std::uint64_t dummy_seed = 0;
+  std::int64_t max_context = 0;
+  std::int64_t block_size = 16;
+  std::int64_t prefill_chunk = 512;
+
+  void add_to(CLI::App& app);
+  engine::LoadOptions load_options() const;
+  engine::GeneratorOptions generator_options() const;
+};
+
+/// Opens a model with its weights, with a progress bar on a terminal; phases to standard error unless `quiet`.
+engine::LoadedModel load_model(const ModelOptions& options, bool quiet);
+
+/// Sampling flags; fields not given keep the model's generation_config.json, then the library's defaults.
+struct SamplingOptions {
+  void add_to(CLI::App& app);
+  engine::SamplingParams resolve(const engine::LoadedModel& model) const;
+
+  CLI::App* app = nullptr;
+  engine::SamplingParams given;
+  std::int64_t max_tokens = 1024;
+  std::uint64_t seed = 0;
+  std::int64_t logprobs = 0;
+};
+
+/// Set by Ctrl-C once `catch_interrupt` was called; a second Ctrl-C ends the process.
+bool interrupted();
+void catch_interrupt();
+void clear_interrupt();
+
+}  // namespace sabrewing::cli

@@ -1,0 +1,97 @@
+#include "engine/loader.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/thread_pool.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "models/architecture.h"
+#include "models/checkpoint_source.h"
+#include "models/dummy_source.h"
+
+namespace sabrewing::engine {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options) {
+  if (options.device == "cuda")
+    fail(ErrorCode::kUnsupported, "[device] cuda is not supported for whole models in this version; use cpu");
+  SABREWING_CHECK(options.device == "auto" || options.device == "cpu", kInvalidArgument,
+                  "[device] unknown device \"{}\", expected auto or cpu", options.device);
+  kernels::cpu::CpuBackendOptions cpu;
+  cpu.threads = options.threads;
+  cpu.tier = options.cpu_tier;
+  return kernels::cpu::make_cpu_backend(cpu);
+}
+
+}  // namespace
+
+bool LoadedModel::is_eos(std::int32_t id) const { return std::find(eos_ids.begin(), eos_ids.end(), id) != eos_ids.end(); }
+
+std::string LoadedModel::render_chat(const OrderedJson& messages, const OrderedJson& kwargs) const {
+  SABREWING_CHECK(chat_templates.has_value(), kNotFound, "[chat] {} has no chat template", folder.string());
+  text::ChatRequest request;
+  request.messages = messages;
+  request.add_generation_prompt = true;
+  if (kwargs.is_object()) request.kwargs = kwargs;
+  return chat_templates->render(request);
+}
+
+LoadedModel open_model(const LoadOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  LoadedModel model;
+  std::filesystem::path config = options.model / "config.json";
+  model.folder = options.model;
+  const bool bare_config = options.dummy && std::filesystem::is_regular_file(options.model);
+  if (bare_config) {
+    config = options.model;
+    model.folder = options.model.parent_path();
+  } else {
+    SABREWING_CHECK(std::filesystem::exists(options.model), kNotFound, "[model] {} does not exist", options.model.string());
+    SABREWING_CHECK(std::filesystem::is_directory(options.model), kInvalidArgument,
+                    "[model] {} is no folder; name the folder that holds config.json", options.model.string());
+  }
+  models::DecoderSpec spec = models::read_spec(config);
+  for (const std::string& field : spec.unknown_fields)
+    log(LogLevel::kWarning, "{}: field \"{}\" is not known to this version and is ignored", config.string(), field);
+  if (!bare_config) {
+    model.generation = read_generation_config(model.folder, spec.vocabulary);
+    const bool has_tokenizer = std::filesystem::exists(model.folder / "tokenizer.json");
+    if (has_tokenizer || !options.dummy) {
+      model.tokenizer = std::make_unique<text::Tokenizer>(text::Tokenizer::from_file(model.folder / "tokenizer.json"));
+      SABREWING_CHECK(model.tokenizer->vocab_size() <= spec.vocabulary, kCorrupt,
+                      "[model] {}: the tokenizer has ids up to {}, config.json's vocab_size is {}", model.folder.string(),
+                      model.tokenizer->vocab_size() - 1, spec.vocabulary);
+      text::ModelChatTemplates templates = text::ModelChatTemplates::load(model.folder);
+      if (!templates.empty()) model.chat_templates = std::move(templates);
+    }
+  }
+  const auto& eos = model.generation.eos_ids.empty() ? spec.eos_ids : model.generation.eos_ids;
+  for (const std::int64_t id : eos) model.eos_ids.push_back(static_cast<std::int32_t>(id));
+  if (options.dummy)
+    model.source = std::make_unique<models::DummySource>(options.dummy_seed);
+  else
+    model.source = std::make_unique<models::CheckpointSource>(model.folder);
+  model.times.open = seconds_since(start);
+
+  const auto plan_start = std::chrono::steady_clock::now();
+  model.backend = make_backend(options);
+  model.decoder = std::make_unique<models::Decoder>(std::move(spec), *model.backend, options.accuracy);
+  model.modules = model.decoder->plan_modules(*model.source);
+  model.times.plan = seconds_since(plan_start);
+  return model;
+}
+
+void load_weights(LoadedModel& model, const LoadOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  model.decoder->load(*model.source, options.progress);
+  model.source.reset();
+  model.times.weights = seconds_since(start);
+}
+
+}  // namespace sabrewing::engine

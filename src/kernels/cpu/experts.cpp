@@ -212,7 +212,8 @@ void Experts::run(const ExpertsPlan& plan, const ExpertsArgs& args) const {
                              std::int64_t first_panel, std::int64_t panels, const std::byte** rows,
                              int worker) {
     PanelTask task;
-    task.weights = panel_data(weight, operand.layout(), segment.expert, first_panel);
+    task.scales = panel_data(weight, operand.layout(), segment.expert, first_panel);
+    task.weights = task.scales + operand.layout().value_offset;
     task.panel_stride = operand.layout().panel_bytes;
     task.panels = static_cast<int>(std::min<std::int64_t>(kMaxPanels, panels - first_panel));
     task.k = operand.layout().k;

@@ -164,7 +164,8 @@ void Gemm::run(const GemmPlan& plan, const GemmArgs& args) const {
     const std::int64_t first_panel = index % tasks_n * kMaxPanels;
     const std::int64_t first_row = index / tasks_n * space.block;
     PanelTask task;
-    task.weights = panel_data(*args.b, operand.layout(), 0, first_panel);
+    task.scales = panel_data(*args.b, operand.layout(), 0, first_panel);
+    task.weights = task.scales + operand.layout().value_offset;
     task.panel_stride = operand.layout().panel_bytes;
     task.panels = static_cast<int>(std::min<std::int64_t>(kMaxPanels, panels - first_panel));
     task.k = desc.k;

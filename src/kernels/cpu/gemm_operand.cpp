@@ -101,7 +101,7 @@ Operand::Operand(const formats::WeightFormat& weight, const formats::ActivationF
   if (activation == kInt8Groups) {
     mode_ = Mode::kInt8;
     kernel_ = kernels.mxfp4_int8;
-    row_bytes_ = columns + columns / kGroup * 8;
+    row_bytes_ = columns / kGroup * kInt8GroupBytes;
   } else if (activation == formats::ActivationFormat::bf16()) {
     mode_ = Mode::kF32Rounded;
     if (kernels.bf16_bf16 != nullptr) {
@@ -149,7 +149,7 @@ void Operand::stage_part(const float* x, std::int64_t first, std::int64_t count,
       break;
     }
     case Mode::kInt8:
-      kernels_.quantize_int8(x, layout_.k, first / kGroup, count / kGroup, to);
+      kernels_.quantize_int8(x, first / kGroup, count / kGroup, to);
       break;
   }
 }

@@ -74,13 +74,13 @@ void place_row(const PanelLayout& layout, const WeightRows& part, std::int64_t r
   const std::byte* values = part.values + row * part.row_stride;
   const std::size_t bytes = row_bytes(layout.kind, layout.k);
   const std::size_t unit = unit_bytes(layout.kind);
+  std::byte* to = panel + layout.value_offset;
   if (unit == 2)
-    scatter_units<2>(values, bytes, panel + lane * 2);
+    scatter_units<2>(values, bytes, to + lane * 2);
   else
-    scatter_units<4>(values, bytes, panel + lane * 4);
+    scatter_units<4>(values, bytes, to + lane * 4);
   const std::size_t scales = row_scale_bytes(layout.kind, layout.k);
-  if (scales != 0)
-    scatter_units<1>(part.scales + row * part.scale_row_stride, scales, panel + layout.scale_offset + lane);
+  if (scales != 0) scatter_units<1>(part.scales + row * part.scale_row_stride, scales, panel + lane);
 }
 
 void check_part(const PanelLayout& layout, const WeightRows& part, const char* what) {
@@ -162,8 +162,9 @@ PanelLayout PanelLayout::make(WeightKind kind, std::int64_t k) {
   PanelLayout layout;
   layout.kind = kind;
   layout.k = k;
-  layout.scale_offset = round_up(row_bytes(kind, k), unit_bytes(kind)) * kRows;
-  layout.panel_bytes = round_up(layout.scale_offset + row_scale_bytes(kind, k) * kRows, 64);
+  layout.value_offset = round_up(row_scale_bytes(kind, k) * kRows, 64);
+  layout.panel_bytes =
+      layout.value_offset + round_up(round_up(row_bytes(kind, k), unit_bytes(kind)) * kRows, 64);
   return layout;
 }
 
@@ -255,15 +256,15 @@ UnpackedRows unpack_rows(const PackedWeight& weight, std::int64_t expert, std::i
   for (std::int64_t i = 0; i < rows; ++i) {
     const std::int64_t row = first_row + i;
     const std::byte* panel = panel_data(weight, layout, expert, row / kPanelRows);
+    const std::byte* from = panel + layout.value_offset;
     const auto lane = static_cast<std::size_t>(row % kPanelRows);
     std::byte* values = out.values.data() + static_cast<std::size_t>(i) * bytes;
     if (unit_bytes(layout.kind) == 2)
-      gather_units<2>(panel + lane * 2, bytes, values);
+      gather_units<2>(from + lane * 2, bytes, values);
     else
-      gather_units<4>(panel + lane * 4, bytes, values);
+      gather_units<4>(from + lane * 4, bytes, values);
     if (scales != 0)
-      gather_units<1>(panel + layout.scale_offset + lane, scales,
-                      out.scales.data() + static_cast<std::size_t>(i) * scales);
+      gather_units<1>(panel + lane, scales, out.scales.data() + static_cast<std::size_t>(i) * scales);
   }
   return out;
 }

@@ -18,8 +18,8 @@ namespace sabrewing::kernels::cpu {
 ///   BF16   [ceil(K/2)][16 rows][2], zero beyond K
 ///   FP16   [K][16 rows]
 ///   FP32   [K][16 rows]
-///   MXFP4  [K/8][16 rows][4 bytes: as stored, element 2j in the low half of byte j], then scales [K/32][16
-///   rows]
+///   MXFP4  scales [K/32][16 rows], padded to 64 bytes, then
+///          [K/8][16 rows][4 bytes as stored: element 2j in the low half of byte j]
 enum class WeightKind : std::uint8_t { kBF16, kFP16, kFP32, kMXFP4 };
 
 /// Nothing for a format that the CPU does not execute.
@@ -32,7 +32,7 @@ struct PanelLayout {
   WeightKind kind = WeightKind::kBF16;
   std::int64_t k = 0;
   std::size_t panel_bytes = 0;   ///< from one panel to the next
-  std::size_t scale_offset = 0;  ///< MXFP4: of the scales in a panel
+  std::size_t value_offset = 0;  ///< in a panel; MXFP4 has its scales before
 
   /// `k` >= 1, a multiple of 32 for MXFP4.
   static PanelLayout make(WeightKind kind, std::int64_t k);

@@ -46,8 +46,8 @@ SABREWING_INLINE void add_column(__m256 (&sum)[M][2], const Bytes* rows, std::in
 
 struct BF16 {
   template <int M>
-  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, std::int64_t, const Bytes* rows,
-                            std::int64_t begin, std::int64_t end) {
+  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows, std::int64_t begin,
+                            std::int64_t end) {
     const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
     for (std::int64_t i = begin; i < end; i += 2) {
       const Bytes at = panel + i * kPanelRows * 2;
@@ -62,8 +62,8 @@ struct BF16 {
 
 struct FP16 {
   template <int M>
-  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, std::int64_t, const Bytes* rows,
-                            std::int64_t begin, std::int64_t end) {
+  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows, std::int64_t begin,
+                            std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto* at = reinterpret_cast<const __m128i*>(panel + i * kPanelRows * 2);
       add_column<M>(sum, rows, i, _mm256_cvtph_ps(_mm_load_si128(at)),
@@ -74,8 +74,8 @@ struct FP16 {
 
 struct FP32 {
   template <int M>
-  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, std::int64_t, const Bytes* rows,
-                            std::int64_t begin, std::int64_t end) {
+  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows, std::int64_t begin,
+                            std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto* at = reinterpret_cast<const float*>(panel) + i * kPanelRows;
       add_column<M>(sum, rows, i, _mm256_load_ps(at), _mm256_load_ps(at + 8));
@@ -93,11 +93,11 @@ SABREWING_INLINE __m256 decode_e2m1(__m256i codes) {
 
 struct MXFP4 {
   template <int M>
-  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, std::int64_t k, const Bytes* rows,
+  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes scales, const Bytes* rows,
                             std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; i += kGroup) {
-      const Bytes scales = panel + k * kPanelRows / 2 + i / kGroup * kPanelRows;
-      const __m256 scale[2] = {decode_e8m0(scales), decode_e8m0(scales + 8)};
+      const Bytes at = scales + i / kGroup * kPanelRows;
+      const __m256 scale[2] = {decode_e8m0(at), decode_e8m0(at + 8)};
       for (std::int64_t eight = i; eight < i + kGroup; eight += 8) {
         __m256i codes[2] = {load(panel + eight * kPanelRows / 2), load(panel + eight * kPanelRows / 2 + 32)};
         for (int j = 0; j < 8; ++j) {
@@ -112,8 +112,8 @@ struct MXFP4 {
 };
 
 template <typename Format, int M>
-void tile_f32(Bytes panel, std::int64_t k, const Bytes* rows, std::int64_t begin, std::int64_t end,
-              float* out, std::int64_t stride) {
+void tile_f32(Bytes panel, Bytes scales, const Bytes* rows, std::int64_t begin, std::int64_t end, float* out,
+              std::int64_t stride) {
   __m256 sum[M][2];
   SABREWING_UNROLL
   for (int m = 0; m < M; ++m) {
@@ -121,7 +121,7 @@ void tile_f32(Bytes panel, std::int64_t k, const Bytes* rows, std::int64_t begin
     for (int h = 0; h < 2; ++h)
       sum[m][h] = begin == 0 ? _mm256_setzero_ps() : _mm256_loadu_ps(out + m * stride + h * 8);
   }
-  Format::template add<M>(sum, panel, k, rows, begin, end);
+  Format::template add<M>(sum, panel, scales, rows, begin, end);
   SABREWING_UNROLL
   for (int m = 0; m < M; ++m) {
     SABREWING_UNROLL
@@ -131,18 +131,19 @@ void tile_f32(Bytes panel, std::int64_t k, const Bytes* rows, std::int64_t begin
 
 template <typename Format>
 void run_f32(const PanelTask& task) {
-  using Tile = void (*)(Bytes, std::int64_t, const Bytes*, std::int64_t, std::int64_t, float*, std::int64_t);
+  using Tile = void (*)(Bytes, Bytes, const Bytes*, std::int64_t, std::int64_t, float*, std::int64_t);
   static constexpr Tile kTiles[kTileF32] = {tile_f32<Format, 1>, tile_f32<Format, 2>, tile_f32<Format, 3>,
                                             tile_f32<Format, 4>, tile_f32<Format, 5>, tile_f32<Format, 6>};
   const std::int64_t stride = task.panels * kPanelRows;
   const std::int64_t cut = task.row_count <= kTileF32 ? task.k : kCut;
   for (int p = 0; p < task.panels; ++p) {
     const Bytes panel = task.weights + static_cast<std::size_t>(p) * task.panel_stride;
+    const Bytes scales = task.scales + static_cast<std::size_t>(p) * task.panel_stride;
     for (std::int64_t begin = 0; begin < task.k; begin += cut) {
       const std::int64_t end = begin + cut < task.k ? begin + cut : task.k;
       for (std::int64_t row = 0; row < task.row_count; row += kTileF32) {
         const std::int64_t left = task.row_count - row;
-        kTiles[(left < kTileF32 ? left : kTileF32) - 1](panel, task.k, task.rows + row, begin, end,
+        kTiles[(left < kTileF32 ? left : kTileF32) - 1](panel, scales, task.rows + row, begin, end,
                                                         task.out + row * stride + p * kPanelRows, stride);
       }
     }
@@ -165,7 +166,7 @@ void tile_int8(Bytes panel, Bytes scales, std::int64_t k, const Bytes* rows, flo
     __m256i dot[M];
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m)
-      dot[m] = _mm256_set1_epi32(reinterpret_cast<const int*>(rows[m] + k + groups * 4)[g]);
+      dot[m] = _mm256_set1_epi32(*reinterpret_cast<const int*>(rows[m] + g * kInt8GroupBytes + kGroup + 4));
     for (int part = 0; part < 2; ++part) {
       __m256i pairs[M];
       SABREWING_UNROLL
@@ -177,7 +178,7 @@ void tile_int8(Bytes panel, Bytes scales, std::int64_t k, const Bytes* rows, flo
         const __m256i v = _mm256_shuffle_epi8(table, index);
         SABREWING_UNROLL
         for (int m = 0; m < M; ++m) {
-          const int four = *reinterpret_cast<const int*>(rows[m] + g * kGroup + part * 16 + q * 4);
+          const int four = *reinterpret_cast<const int*>(rows[m] + g * kInt8GroupBytes + part * 16 + q * 4);
           pairs[m] = _mm256_add_epi16(pairs[m], _mm256_maddubs_epi16(v, _mm256_set1_epi32(four)));
         }
       }
@@ -187,7 +188,8 @@ void tile_int8(Bytes panel, Bytes scales, std::int64_t k, const Bytes* rows, flo
     const __m256 scale = decode_e8m0(scales + g * kPanelRows);
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m) {
-      const __m256 a = _mm256_broadcast_ss(reinterpret_cast<const float*>(rows[m] + k) + g);
+      const __m256 a =
+          _mm256_broadcast_ss(reinterpret_cast<const float*>(rows[m] + g * kInt8GroupBytes + kGroup));
       sum[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[m]), _mm256_mul_ps(scale, a), sum[m]);
     }
   }
@@ -201,7 +203,7 @@ void run_int8(const PanelTask& task) {
   const std::int64_t stride = task.panels * kPanelRows;
   for (int p = 0; p < task.panels; ++p) {
     const Bytes panel = task.weights + static_cast<std::size_t>(p) * task.panel_stride;
-    const Bytes scales = panel + task.k * kPanelRows / 2;
+    const Bytes scales = task.scales + static_cast<std::size_t>(p) * task.panel_stride;
     for (std::int64_t row = 0; row < task.row_count; row += kTileInt8) {
       const std::int64_t left = task.row_count - row;
       const Tile tile = kTiles[(left < kTileInt8 ? left : kTileInt8) - 1];
@@ -212,15 +214,13 @@ void run_int8(const PanelTask& task) {
   }
 }
 
-void quantize_int8(const float* x, std::int64_t k, std::int64_t first_group, std::int64_t groups,
-                   std::byte* row) {
+void quantize_int8(const float* x, std::int64_t first_group, std::int64_t groups, std::byte* row) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
   const __m256i lanes = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   const __m256i order =
       _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
-  auto* scales = reinterpret_cast<float*>(row + k);
-  auto* corrections = reinterpret_cast<int*>(row + k + k / kGroup * 4);
-  for (std::int64_t g = first_group; g < first_group + groups; ++g, x += kGroup) {
+  std::byte* to = row + first_group * kInt8GroupBytes;
+  for (std::int64_t g = 0; g < groups; ++g, x += kGroup, to += kInt8GroupBytes) {
     __m256i peak = _mm256_setzero_si256();
     for (int i = 0; i < 4; ++i)
       peak = _mm256_max_epu32(peak,
@@ -251,12 +251,12 @@ void quantize_int8(const float* x, std::int64_t k, std::int64_t first_group, std
     const __m256i low = _mm256_packs_epi32(codes[0], codes[1]);
     const __m256i high = _mm256_packs_epi32(codes[2], codes[3]);
     const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), lanes);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + g * kGroup), _mm256_shuffle_epi8(bytes, order));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_shuffle_epi8(bytes, order));
     __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1));
     sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
     sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
-    scales[g] = scale;
-    corrections[g] = -12 * _mm_cvtsi128_si32(sum);
+    *reinterpret_cast<float*>(to + kGroup) = scale;
+    *reinterpret_cast<int*>(to + kGroup + 4) = -12 * _mm_cvtsi128_si32(sum);
   }
 }
 

@@ -13,7 +13,11 @@ namespace {
 constexpr int kTileRows = 6;
 constexpr std::int64_t kCutF32 = 192;         // of K
 constexpr std::int64_t kCutGroups = 16;       // of K / kGroup
-constexpr std::size_t kPrefetchBytes = 2048;  // ahead of the weights being read
+constexpr std::int64_t kStreamRows = 3;       // up to which MXFP4 takes four panels at once
+constexpr std::int64_t kDirectRows = 12;      // up to which MXFP4 is decoded in each tile
+constexpr std::int64_t kAheadBytes = 128;     // per group of a tile, of the next cut of each panel
+constexpr std::int64_t kPrefetchGroups = 12;  // kPrefetchBytes of MXFP4 values
+constexpr std::size_t kPrefetchBytes = 3072;  // ahead of the weights being read
 
 #define SABREWING_INLINE static inline __attribute__((always_inline))
 #define SABREWING_UNROLL _Pragma("GCC unroll 16")
@@ -41,9 +45,15 @@ SABREWING_INLINE __m512 decode_e8m0(Bytes codes) {
 /// Panels [0, P) of a task, at the start of its K.
 struct Panels {
   Bytes first = nullptr;
+  Bytes scales = nullptr;
   std::size_t stride = 0;
   std::int64_t k = 0;
 };
+
+SABREWING_INLINE Panels panels_from(const PanelTask& task, int first) {
+  const std::size_t offset = static_cast<std::size_t>(first) * task.panel_stride;
+  return {task.weights + offset, task.scales + offset, task.panel_stride, task.k};
+}
 
 // Each format adds the products of elements [begin, end) of K to `sum`; `begin` is a multiple of a cut.
 
@@ -63,7 +73,7 @@ struct BF16 {
       __m512 v[P];
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p) {
-        if (M == 1) prefetch(at[p] + kPrefetchBytes);
+        prefetch(at[p] + kPrefetchBytes);
         v[p] = _mm512_castsi512_ps(_mm512_slli_epi32(load(at[p]), 16));
       }
       SABREWING_UNROLL
@@ -138,8 +148,7 @@ struct MXFP4 {
       __m512 scale[P];
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p)
-        scale[p] = decode_e8m0(w.first + static_cast<std::size_t>(p) * w.stride + w.k * kPanelRows / 2 +
-                               i / kGroup * kPanelRows);
+        scale[p] = decode_e8m0(w.scales + static_cast<std::size_t>(p) * w.stride + i / kGroup * kPanelRows);
       for (std::int64_t eight = i; eight < i + kGroup; eight += 8) {
         __m512i codes[P];
         SABREWING_UNROLL
@@ -214,8 +223,7 @@ void run_f32(const PanelTask& task) {
   const std::int64_t stride = task.panels * kPanelRows;
   int done = 0;
   while (done < task.panels) {
-    const Panels w{task.weights + static_cast<std::size_t>(done) * task.panel_stride, task.panel_stride,
-                   task.k};
+    const Panels w = panels_from(task, done);
     float* out = task.out + done * kPanelRows;
     const int left = task.panels - done;
     if (Format::kPanels == 4 && left >= 4) {
@@ -248,9 +256,8 @@ template <int P>
 void decode_groups(const Panels& w, std::int64_t first, std::int64_t groups, DecodedGroup<P>* to) {
   const __m512i table = unsigned_table();
   for (int p = 0; p < P; ++p) {
-    const Bytes panel = w.first + static_cast<std::size_t>(p) * w.stride;
-    const Bytes codes = panel + first * kGroup * kPanelRows / 2;
-    const Bytes scales = panel + w.k * kPanelRows / 2 + first * kPanelRows;
+    const Bytes codes = w.first + static_cast<std::size_t>(p) * w.stride + first * kGroup * kPanelRows / 2;
+    const Bytes scales = w.scales + static_cast<std::size_t>(p) * w.stride + first * kPanelRows;
     for (std::int64_t g = 0; g < groups; ++g) {
       SABREWING_UNROLL
       for (int eight = 0; eight < 4; ++eight) {
@@ -264,13 +271,13 @@ void decode_groups(const Panels& w, std::int64_t first, std::int64_t groups, Dec
   }
 }
 
-/// Adds groups [begin, end): from `decoded` (whose first is `begin`) or, where it is null, from the panels.
+/// Adds groups [begin, end): from `decoded` (whose first is `begin`) or straight from the panels. In the
+/// first case it prefetches from `ahead` of each panel, unless null, what the next cut will decode: the
+/// memory works while the tiles of this cut compute.
 template <bool Decoded, int M, int P>
-void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, const Bytes* rows, std::int64_t begin,
-               std::int64_t end, float* out, std::int64_t stride) {
+void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, const Bytes* rows,
+               std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
   const __m512i table = unsigned_table();
-  const std::int64_t row_scales = w.k;
-  const std::int64_t row_corrections = w.k + w.k / kGroup * 4;
   __m512 sum[M][P];
   SABREWING_UNROLL
   for (int m = 0; m < M; ++m) {
@@ -279,11 +286,23 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, const Bytes* row
       sum[m][p] = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out + m * stride + p * kPanelRows);
   }
   for (std::int64_t g = begin; g < end; ++g) {
+    if (Decoded && ahead != nullptr) {
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) {
+        const Bytes at = ahead + static_cast<std::size_t>(p) * w.stride + (g - begin) * kAheadBytes;
+        prefetch(at);
+        prefetch(at + 64);
+      }
+    }
+    // Behind a panel is the next one, which is being read: go on with the next P panels.
+    const std::size_t distance =
+        kPrefetchBytes +
+        (g + kPrefetchGroups >= w.k / kGroup ? static_cast<std::size_t>(P - 1) * w.stride : 0);
     __m512i dot[M][P];
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m) {
       SABREWING_UNROLL
-      for (int p = 0; p < P; ++p) dot[m][p] = broadcast_int(rows[m], row_corrections + g * 4);
+      for (int p = 0; p < P; ++p) dot[m][p] = broadcast_int(rows[m], g * kInt8GroupBytes + kGroup + 4);
     }
     SABREWING_UNROLL
     for (int q = 0; q < kGroup / 4; ++q) {
@@ -294,13 +313,13 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, const Bytes* row
           v[p] = _mm512_load_si512(decoded[g - begin].values[q][p]);
         } else {
           const Bytes at = w.first + static_cast<std::size_t>(p) * w.stride + (g * 4 + q / 2) * 64;
-          if (q % 2 == 0) prefetch(at + kPrefetchBytes);
+          if (q % 2 == 0) prefetch(at + distance);
           v[p] = _mm512_permutexvar_epi8(q % 2 == 0 ? load(at) : _mm512_srli_epi16(load(at), 4), table);
         }
       }
       SABREWING_UNROLL
       for (int m = 0; m < M; ++m) {
-        const __m512i a = broadcast_int(rows[m], g * kGroup + q * 4);
+        const __m512i a = broadcast_int(rows[m], g * kInt8GroupBytes + q * 4);
         SABREWING_UNROLL
         for (int p = 0; p < P; ++p) dot[m][p] = _mm512_dpbusd_epi32(dot[m][p], v[p], a);
       }
@@ -309,11 +328,10 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, const Bytes* row
     SABREWING_UNROLL
     for (int p = 0; p < P; ++p)
       scale[p] = Decoded ? _mm512_load_ps(decoded[g - begin].scales[p])
-                         : decode_e8m0(w.first + static_cast<std::size_t>(p) * w.stride +
-                                       w.k * kPanelRows / 2 + g * kPanelRows);
+                         : decode_e8m0(w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows);
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m) {
-      const __m512 a = broadcast(rows[m] + row_scales, g);
+      const __m512 a = _mm512_castsi512_ps(broadcast_int(rows[m], g * kInt8GroupBytes + kGroup));
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p)
         sum[m][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][p]), _mm512_mul_ps(scale[p], a), sum[m][p]);
@@ -326,26 +344,29 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, const Bytes* row
   }
 }
 
+template <int P>
+using Int8Tile = void (*)(const Panels&, const DecodedGroup<P>*, Bytes, const Bytes*, std::int64_t,
+                          std::int64_t, float*, std::int64_t);
+
 template <bool Decoded, int P>
-void run_rows_int8(const Panels& w, const DecodedGroup<P>* decoded, const Bytes* rows, std::int64_t count,
-                   std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
-  using Tile = void (*)(const Panels&, const DecodedGroup<P>*, const Bytes*, std::int64_t, std::int64_t,
-                        float*, std::int64_t);
-  static constexpr Tile kTiles[kTileRows] = {tile_int8<Decoded, 1, P>, tile_int8<Decoded, 2, P>,
-                                             tile_int8<Decoded, 3, P>, tile_int8<Decoded, 4, P>,
-                                             tile_int8<Decoded, 5, P>, tile_int8<Decoded, 6, P>};
-  std::int64_t tile = 0;
-  for (std::int64_t row = 0; row < count; row += tile) {
-    tile = tile_rows(count - row);
-    kTiles[tile - 1](w, decoded, rows + row, begin, end, out + row * stride, stride);
-  }
+void run_tile_int8(std::int64_t tile, const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead,
+                   const Bytes* rows, std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
+  static constexpr Int8Tile<P> kTiles[kTileRows] = {tile_int8<Decoded, 1, P>, tile_int8<Decoded, 2, P>,
+                                                    tile_int8<Decoded, 3, P>, tile_int8<Decoded, 4, P>,
+                                                    tile_int8<Decoded, 5, P>, tile_int8<Decoded, 6, P>};
+  kTiles[tile - 1](w, decoded, ahead, rows, begin, end, out, stride);
 }
 
 template <int P>
 void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::int64_t stride) {
   const std::int64_t groups = w.k / kGroup;
-  if (task.row_count <= kTileRows) {
-    run_rows_int8<false, P>(w, nullptr, task.rows, task.row_count, 0, groups, out, stride);
+  if (task.row_count <= kDirectRows) {
+    std::int64_t tile = 0;
+    for (std::int64_t row = 0; row < task.row_count; row += tile) {
+      tile = tile_rows(task.row_count - row);
+      run_tile_int8<false, P>(tile, w, nullptr, nullptr, task.rows + row, 0, groups, out + row * stride,
+                              stride);
+    }
     return;
   }
   static_assert(sizeof(DecodedGroup<P>) * kCutGroups <= kPanelScratchBytes);
@@ -353,7 +374,17 @@ void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::in
   for (std::int64_t begin = 0; begin < groups; begin += kCutGroups) {
     const std::int64_t end = begin + kCutGroups < groups ? begin + kCutGroups : groups;
     decode_groups<P>(w, begin, end - begin, decoded);
-    run_rows_int8<true, P>(w, decoded, task.rows, task.row_count, begin, end, out, stride);
+    // Behind the last cut are the scales and values of the next panel.
+    constexpr std::int64_t kCutBytes = kCutGroups * kGroup * kPanelRows / 2;
+    const Bytes next = w.first + end * kGroup * kPanelRows / 2;
+    std::int64_t prefetched = 0;
+    std::int64_t tile = 0;
+    for (std::int64_t row = 0; row < task.row_count; row += tile) {
+      tile = tile_rows(task.row_count - row);
+      run_tile_int8<true, P>(tile, w, decoded, prefetched < kCutBytes ? next + prefetched : nullptr,
+                             task.rows + row, begin, end, out + row * stride, stride);
+      prefetched += (end - begin) * kAheadBytes;
+    }
   }
 }
 
@@ -361,10 +392,15 @@ void run_int8(const PanelTask& task) {
   const std::int64_t stride = task.panels * kPanelRows;
   int done = 0;
   while (done < task.panels) {
-    const Panels w{task.weights + static_cast<std::size_t>(done) * task.panel_stride, task.panel_stride,
-                   task.k};
+    const Panels w = panels_from(task, done);
     float* out = task.out + done * kPanelRows;
-    if (task.panels - done >= 2) {
+    if (task.row_count <= kStreamRows && task.panels - done >= kMaxPanels) {
+      // Few rows are bound by memory, which four streams keep busier than two.
+      static constexpr Int8Tile<kMaxPanels> kTiles[kStreamRows] = {
+          tile_int8<false, 1, kMaxPanels>, tile_int8<false, 2, kMaxPanels>, tile_int8<false, 3, kMaxPanels>};
+      kTiles[task.row_count - 1](w, nullptr, nullptr, task.rows, 0, task.k / kGroup, out, stride);
+      done += kMaxPanels;
+    } else if (task.panels - done >= 2) {
       run_panels_int8<2>(w, task, out, stride);
       done += 2;
     } else {
@@ -374,14 +410,12 @@ void run_int8(const PanelTask& task) {
   }
 }
 
-void quantize_int8(const float* x, std::int64_t k, std::int64_t first_group, std::int64_t groups,
-                   std::byte* row) {
+void quantize_int8(const float* x, std::int64_t first_group, std::int64_t groups, std::byte* row) {
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   const __m256i order =
       _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
-  auto* scales = reinterpret_cast<float*>(row + k);
-  auto* corrections = reinterpret_cast<int*>(row + k + k / kGroup * 4);
-  for (std::int64_t g = first_group; g < first_group + groups; ++g, x += kGroup) {
+  std::byte* to = row + first_group * kInt8GroupBytes;
+  for (std::int64_t g = 0; g < groups; ++g, x += kGroup, to += kInt8GroupBytes) {
     const __m512 low = _mm512_loadu_ps(x);
     const __m512 high = _mm512_loadu_ps(x + 16);
     const unsigned bits =
@@ -403,9 +437,10 @@ void quantize_int8(const float* x, std::int64_t k, std::int64_t first_group, std
     const __m512i low_codes = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(low, factor));
     const __m512i high_codes = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(high, factor));
     const __m256i codes = _mm256_set_m128i(_mm512_cvtepi32_epi8(high_codes), _mm512_cvtepi32_epi8(low_codes));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + g * kGroup), _mm256_shuffle_epi8(codes, order));
-    scales[g] = scale;
-    corrections[g] = -12 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_shuffle_epi8(codes, order));
+    *reinterpret_cast<float*>(to + kGroup) = scale;
+    *reinterpret_cast<int*>(to + kGroup + 4) =
+        -12 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes));
   }
 }
 

@@ -14,14 +14,17 @@ constexpr int kPanelRows = 16;
 constexpr int kMaxPanels = 4;
 /// MXFP4 and int8 activations: elements of K that share a scale.
 constexpr int kGroup = 32;
+/// A group of an int8 row: codes, scale, correction.
+constexpr int kInt8GroupBytes = kGroup + 8;
 /// Scratch of one PanelTask.
 constexpr std::size_t kPanelScratchBytes = 48 * 1024;
 
 /// out(row_count, panels * 16) = rows(row_count, k) * weights(panels * 16, k)^T. One chain of additions over
 /// ascending k per output, whatever the other numbers are.
 struct PanelTask {
-  const std::byte* weights = nullptr;  ///< first panel, 64-byte aligned
-  std::size_t panel_stride = 0;        ///< bytes
+  const std::byte* weights = nullptr;  ///< values of the first panel, 64-byte aligned
+  const std::byte* scales = nullptr;   ///< scales of the first panel, MXFP4 only
+  std::size_t panel_stride = 0;        ///< bytes, of both
   int panels = 0;                      ///< 1 to kMaxPanels
   std::int64_t k = 0;
   const std::byte* const* rows = nullptr;  ///< staged activations, 4-byte aligned: FP32, BF16 or int8 rows
@@ -45,11 +48,12 @@ struct PanelKernels {
   /// BF16 activation rows, zero-padded to even K; null where the processor has no such instruction.
   PanelKernel bf16_bf16 = nullptr;
 
-  /// Writes an int8 row (int8_row_bytes): k codes, each eight stored as elements 0 2 4 6 1 3 5 7, then k/32
-  /// FP32 scales (largest magnitude / 254: the weights are doubled), then k/32 int32 values -12 * sum of the
-  /// codes. A group whose largest magnitude is below 2^-119 becomes zero; one with an infinity or NaN gets a
-  /// NaN scale. `k` is a multiple of 32; `first_group` and `groups` choose a part of the row that `x` holds.
-  void (*quantize_int8)(const float* x, std::int64_t k, std::int64_t first_group, std::int64_t groups,
+  /// Writes groups [first_group, first_group + groups) of an int8 row; `x` holds their elements. A group
+  /// takes kInt8GroupBytes: 32 codes, each eight stored as elements 0 2 4 6 1 3 5 7; an FP32 scale, the
+  /// largest magnitude / 254 (the weights are doubled); an int32, -12 * sum of the codes (the weights are
+  /// shifted up by 12). A group whose largest magnitude is below 2^-119 becomes zero; one with an infinity or
+  /// NaN gets a NaN scale.
+  void (*quantize_int8)(const float* x, std::int64_t first_group, std::int64_t groups,
                         std::byte* row) = nullptr;
 };
 

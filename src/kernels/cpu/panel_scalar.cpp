@@ -46,9 +46,9 @@ float half_to_float(std::uint32_t half) {
   return from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
-/// column(panel, i, values): element i of K of each row of a panel.
+/// column(panel, scales, i, values): element i of K of each row of a panel.
 struct BF16 {
-  static void column(const std::byte* panel, std::int64_t, std::int64_t i, float* values) {
+  static void column(const std::byte* panel, const std::byte*, std::int64_t i, float* values) {
     const std::byte* at = panel + (i / 2) * kRows * 4 + (i % 2) * 2;
     for (int r = 0; r < kRows; ++r)
       values[r] = from_bits(std::uint32_t{load<std::uint16_t>(at + r * 4)} << 16);
@@ -56,25 +56,24 @@ struct BF16 {
 };
 
 struct FP16 {
-  static void column(const std::byte* panel, std::int64_t, std::int64_t i, float* values) {
+  static void column(const std::byte* panel, const std::byte*, std::int64_t i, float* values) {
     for (int r = 0; r < kRows; ++r)
       values[r] = half_to_float(load<std::uint16_t>(panel + (i * kRows + r) * 2));
   }
 };
 
 struct FP32 {
-  static void column(const std::byte* panel, std::int64_t, std::int64_t i, float* values) {
+  static void column(const std::byte* panel, const std::byte*, std::int64_t i, float* values) {
     std::memcpy(values, panel + i * kRows * 4, kRows * sizeof(float));
   }
 };
 
 struct MXFP4 {
-  static void column(const std::byte* panel, std::int64_t k, std::int64_t i, float* values) {
+  static void column(const std::byte* panel, const std::byte* scales, std::int64_t i, float* values) {
     const std::byte* codes = panel + (i / 8) * kRows * 4 + (i % 8) / 2;
-    const std::byte* scales = panel + k * kRows / 2 + i / kGroup * kRows;
     for (int r = 0; r < kRows; ++r) {
       const auto pair = static_cast<unsigned>(codes[r * 4]);
-      values[r] = kE2M1Values[i % 2 == 0 ? pair & 15 : pair >> 4] * e8m0(scales[r]);
+      values[r] = kE2M1Values[i % 2 == 0 ? pair & 15 : pair >> 4] * e8m0(scales[i / kGroup * kRows + r]);
     }
   }
 };
@@ -86,9 +85,10 @@ void run_f32(const PanelTask& task) {
     for (std::int64_t c = 0; c < stride; ++c) task.out[m * stride + c] = 0;
   for (int p = 0; p < task.panels; ++p) {
     const std::byte* panel = task.weights + static_cast<std::size_t>(p) * task.panel_stride;
+    const std::byte* scales = task.scales + static_cast<std::size_t>(p) * task.panel_stride;
     for (std::int64_t i = 0; i < task.k; ++i) {
       float w[kRows];
-      Format::column(panel, task.k, i, w);
+      Format::column(panel, scales, i, w);
       for (std::int64_t m = 0; m < task.row_count; ++m) {
         const float a = load<float>(task.rows[m] + i * 4);
         float* out = task.out + m * stride + p * kRows;
@@ -105,7 +105,7 @@ void run_int8(const PanelTask& task) {
     for (std::int64_t c = 0; c < stride; ++c) task.out[m * stride + c] = 0;
   for (int p = 0; p < task.panels; ++p) {
     const std::byte* panel = task.weights + static_cast<std::size_t>(p) * task.panel_stride;
-    const std::byte* scales = panel + task.k * kRows / 2;
+    const std::byte* scales = task.scales + static_cast<std::size_t>(p) * task.panel_stride;
     for (std::int64_t g = 0; g < groups; ++g) {
       std::int8_t codes[kRows][kGroup];
       for (int r = 0; r < kRows; ++r) {
@@ -116,9 +116,8 @@ void run_int8(const PanelTask& task) {
         }
       }
       for (std::int64_t m = 0; m < task.row_count; ++m) {
-        const std::byte* row = task.rows[m];
-        const std::byte* a = row + g * kGroup;
-        const auto a_scale = load<float>(row + task.k + g * 4);
+        const std::byte* a = task.rows[m] + g * kInt8GroupBytes;
+        const auto a_scale = load<float>(a + kGroup);
         float* out = task.out + m * stride + p * kRows;
         for (int r = 0; r < kRows; ++r) {
           int sum = 0;
@@ -130,10 +129,9 @@ void run_int8(const PanelTask& task) {
   }
 }
 
-void quantize_int8(const float* x, std::int64_t k, std::int64_t first_group, std::int64_t groups,
-                   std::byte* row) {
+void quantize_int8(const float* x, std::int64_t first_group, std::int64_t groups, std::byte* row) {
   for (std::int64_t i = 0; i < groups; ++i, x += kGroup) {
-    const std::int64_t g = first_group + i;
+    std::byte* to = row + (first_group + i) * kInt8GroupBytes;
     std::uint32_t largest = 0;
     for (int j = 0; j < kGroup; ++j) {
       const std::uint32_t magnitude = to_bits(x[j]) & 0x7fffffff;
@@ -151,12 +149,12 @@ void quantize_int8(const float* x, std::int64_t k, std::int64_t first_group, std
       // Ties to even: the sum has no fraction bits left.
       const float rounded = x[j] * inverse + 12582912.0f;
       const int code = inverse == 0 ? 0 : static_cast<int>(to_bits(rounded) - 0x4b400000);
-      row[g * kGroup + j / 8 * 8 + j % 2 * 4 + j % 8 / 2] = static_cast<std::byte>(code);
+      to[j / 8 * 8 + j % 2 * 4 + j % 8 / 2] = static_cast<std::byte>(code);
       sum += code;
     }
     const std::int32_t correction = -12 * sum;
-    std::memcpy(row + k + g * 4, &scale, sizeof(scale));
-    std::memcpy(row + k + (k / kGroup + g) * 4, &correction, sizeof(correction));
+    std::memcpy(to + kGroup, &scale, sizeof(scale));
+    std::memcpy(to + kGroup + 4, &correction, sizeof(correction));
   }
 }
 

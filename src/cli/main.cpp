@@ -32,6 +32,7 @@ int run(int argc, char** argv) {
   sabrewing::cli::add_inspect(app, action);
   sabrewing::cli::add_verify(app, action);
   sabrewing::cli::add_eval(app, action);
+  sabrewing::cli::add_bench(app, action);
   sabrewing::cli::add_doctor(app, action);
   sabrewing::cli::add_cache(app, action);
   try {

@@ -62,7 +62,7 @@ CODE = """
 def {a}({b}: int = {n}) -> None:|    return {a}[{b}:{n}] if {b} != {n} else None|for (int {a} = 0; {a} < {n}; ++{a}) {{|}}
 #include <{a}/{b}.h>|template <typename {A}> struct {B} : {A} {{}};|std::vector<{A}> {a}{{{n}, {n}}};|let mut {a}: &'static str = "{b}";
 fn {a}<'a>({b}: &'a [u8]) -> Option<{A}> {{|<div class="{a}" id='{b}'>{n}</div>|SELECT {a}, COUNT(*) FROM {b} WHERE x >= {n};
-{{"{a}": [{n}, null, true], "{b}": "\\u00e9"}}|\\begin{{equation}} {a}_{{{b}}}^{n} \\end{{equation}}|$ {a} --{b}={n} | grep -v '{a}' > /tmp/{b}.txt
+{{"{a}": [{n}, null, true], "{b}": "\\u00e9"}}|\\begin{{equation}} {a}_{{{b}}}^{n} \\end{{equation}}|$ {a} --{b}={n} | grep -v '{a}' > out/{b}.txt
 https://{a}.example.org/{b}?q={n}&x=%20#{a}|{a}.{b}@example.com|C:\\Users\\{A}\\{b}_{n}.txt|x = {a}->{b}(); // {n}|/* {a} */ return;
 \tif {a}:\n\t\t{b} += {n}\n\n\n|    \n  {a}\r\n\r\n{b}\r|0x{n:x} 1e-{n} {n}.{n}f {n}_000 -{n}%|{a}{B}{n}{A}{b}|__{a}__.{b}()[{n}]
 """.strip().replace("\n", "|").split("|")

@@ -347,7 +347,9 @@ struct Options {
   std::size_t limit = 8;
   double deadline_s = 500;
   std::string out;
+  std::string only;  ///< kernel names, separated by ';'
   bool check_only = false;
+  bool profile = false;
   bool no_overlap = false;
   bool exact = false;
   bool float_output = false;
@@ -398,7 +400,10 @@ int run(const Options& options) {
       std::vector<jit::KernelSource> sources;
       for (const std::int64_t m : options.m) {
         const GemmProblem problem{{cell.layout(), DType::kBF16, output, false}, m, n, k, options.exact};
-        for (const Candidate& c : candidates(model, problem, options.limit)) {
+        for (const Candidate& c : candidates(model, problem, options.only.empty() ? options.limit : 100000)) {
+          if (!options.only.empty() &&
+              (";" + options.only + ";").find(";" + c.shape.to_string() + ";") == std::string::npos)
+            continue;
           choices.push_back({m, c});
           KernelFormats formats{cell.layout(), DType::kBF16, output, c.scale_after};
           sources.push_back(kernel_source(c.shape, formats, model.architecture));
@@ -416,6 +421,18 @@ int run(const Options& options) {
 
       for (const std::int64_t m : options.m) {
         if (elapsed() > options.deadline_s) break;
+        if (options.profile) {
+          // For a profiler: three calls of each kernel, nothing else.
+          for (const Choice& choice : choices) {
+            if (choice.m != m) continue;
+            const KernelFormats formats{cell.layout(), DType::kBF16, output, choice.candidate.scale_after};
+            for (int i = 0; i < 3; ++i)
+              bench.kernel(choice.candidate.shape, formats)
+                  .enqueue(cell.operands(m, static_cast<std::size_t>(i)), bench.stream(), false);
+            jit::synchronize(bench.stream());
+          }
+          continue;
+        }
         cell.make_reference(m);
         struct Timed {
           Candidate candidate;
@@ -528,6 +545,8 @@ int main(int argc, char** argv) {
   app.add_option("--deadline", options.deadline_s, "Seconds");
   app.add_option("--out", options.out, "JSON file");
   app.add_option("--burst-from", options.burst_from);
+  app.add_option("--only", options.only, "Kernel names, separated by ';'");
+  app.add_flag("--profile", options.profile);
   app.add_flag("--check-only", options.check_only);
   app.add_flag("--no-overlap", options.no_overlap);
   app.add_flag("--exact", options.exact);

@@ -23,10 +23,10 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.shape.to_string() << 
 
 std::vector<Case> cases() {
   const KernelShape big{Family::kWgmma, 256, 1, 2, 3, 1};
-  const KernelShape middle{Family::kWgmma, 64, 2, 2, 6, 4};
-  const KernelShape few{Family::kMma, 8, 1, 8, 8, 1};
-  const KernelShape wide{Family::kMma, 16, 4, 4, 4, 4};
-  const KernelShape portable{Family::kMma, 64, 4, 2, 4, 1};
+  const KernelShape middle{Family::kWgmma, 64, 1, 2, 6, 4, 2};
+  const KernelShape few{Family::kMma, 8, 1, 8, 4, 1, 4};
+  const KernelShape wide{Family::kMma, 16, 4, 4, 4, 4, 2};
+  const KernelShape portable{Family::kMma, 64, 4, 2, 2, 1};
   std::vector<Case> list;
   for (const std::string format : {"mxfp4", "int4g128", "int4g64", "int4row", "fp8row"}) {
     list.push_back({"large_" + format, big, format});

@@ -2,8 +2,8 @@
 // Weight-only quantized GEMM on Hopper. The weight is WGMMA's register operand (64 features), the tokens are
 // its N; so a tile wastes at most 7 tokens.
 //
-// One producer warp fills a ring of stages, each one slab deep in K: bulk copies of packed slabs, TMA boxes of
-// activations. Each consumer warpgroup owns kBlocks blocks of 64 features. It decodes the fragments of the next
+// Four producer warps fill a ring of stages in turn, each stage one slab deep in K: bulk copies of packed slabs,
+// TMA boxes of activations; one warp alone would be the bottleneck of small tiles. Each consumer warpgroup owns kBlocks blocks of 64 features. It decodes the fragments of the next
 // two steps while the WGMMAs of the last two run. With kSplit > 1 the blocks of a cluster take consecutive ranges of K and add
 // their FP32 sums over distributed shared memory in rank order.
 //
@@ -26,7 +26,9 @@ struct WgmmaLayout {
   static constexpr int kConsumers = 128 * Config::kGroups;
   // Large tiles need more registers than a thread gets when they are shared out evenly.
   static constexpr bool kMovesRegisters = Config::kGroups == 2 && Config::kTokens * Config::kBlocks + 48 * (Config::kBlocks - 1) > 192;
-  static constexpr int kThreads = kConsumers + (kMovesRegisters ? 128 : 32);
+  static constexpr int kThreads = kConsumers + 128;
+  // More than stages would let a warp mistake a stage's release for the one before it.
+  static constexpr int kProducerWarps = Config::kStages < 4 ? Config::kStages : 4;
   static constexpr int kTokenBytes = Config::kTokens * 128;  // a box of 64 columns
   static constexpr int kBoxes = Decoder::kSlabK / 64;
   static constexpr int kStageBytes = kBoxes * kTokenBytes;
@@ -68,7 +70,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   const u32 base = shared_address(shared);
   const u32 full = base + Layout::kBarrierOffset;
   const u32 empty = full + kStages * 8;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = warp_id();
   const int lane = lane_id();
 
   if (threadIdx.x == 0) {
@@ -90,47 +92,61 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 
   if (warp >= 4 * Config::kGroups) {
     if constexpr (Layout::kMovesRegisters) give_registers<40>();
-    if (warp == 4 * Config::kGroups && lane == 0) {
-      const u64 weight_policy = p.stream_weights ? evict_first_policy() : evict_normal_policy();
-      const u64 token_policy = evict_normal_policy();
-      const auto load_weights = [&](const Tile& tile, int slab, int stage) {
-        const int block0 = tile.feature * Layout::kRowBlocks;
-        const int blocks = p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
-        barrier_expect(full + stage * 8, Layout::kStageBytes + blocks * kSlabBytes<Decoder>);
-#pragma unroll 1
-        for (int b = 0; b < blocks; ++b)
-          copy_bulk(base + Layout::kWeightOffset + stage * Layout::kWeightStage + b * kSlabBytes<Decoder>,
-                    p.weight + (static_cast<i64>(block0 + b) * p.slabs + first_slab + slab) * kSlabBytes<Decoder>,
-                    kSlabBytes<Decoder>, full + stage * 8, weight_policy);
-      };
-      const auto load_tokens = [&](const Tile& tile, int slab, int stage) {
+    const u64 weight_policy = p.stream_weights ? evict_first_policy() : evict_normal_policy();
+    const u64 token_policy = evict_normal_policy();
+    const i64 row_bytes = static_cast<i64>(p.slabs) * kSlabBytes<Decoder>;
+    const auto load_weights = [&](const Tile& tile, int slab, int stage) {
+      const int block0 = tile.feature * Layout::kRowBlocks;
+      const int blocks = p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
+      const u32 to = base + Layout::kWeightOffset + stage * Layout::kWeightStage;
+      const u8* from = p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * kSlabBytes<Decoder>;
+      barrier_expect(full + stage * 8, Layout::kStageBytes + blocks * kSlabBytes<Decoder>);
 #pragma unroll
-        for (int box = 0; box < Layout::kBoxes; ++box)
-          copy_tensor_2d(base + stage * Layout::kStageBytes + box * Layout::kTokenBytes, &x_map,
-                         (first_slab + slab) * Decoder::kSlabK + box * 64, tile.token * kTokens, full + stage * 8,
-                         token_policy);
-      };
-      // Weights never depend on the kernel before this one; activations may.
-      const Tile first = tile_at(p, first_tile);
-      const int ahead = slabs < kStages ? slabs : kStages;
-      for (int s = 0; s < ahead; ++s) load_weights(first, s, s);
-      grid_dependency_wait();
-      for (int s = 0; s < ahead; ++s) load_tokens(first, s, s);
-      int stage = ahead == kStages ? 0 : ahead;
-      u32 parity = ahead == kStages ? 0 : 1;  // of the wait for an empty stage
-      int slab = ahead;
-      for (int index = first_tile; index < tiles; index += tile_step) {
-        const Tile tile = tile_at(p, index);
-        for (; slab < slabs; ++slab) {
-          barrier_wait(empty + stage * 8, parity);
-          load_weights(tile, slab, stage);
-          load_tokens(tile, slab, stage);
-          if (++stage == kStages) stage = 0, parity ^= 1;
-        }
-        slab = 0;
+      for (int b = 0; b < Layout::kRowBlocks; ++b)
+        if (b < blocks)
+          copy_bulk(to + b * kSlabBytes<Decoder>, from + b * row_bytes, kSlabBytes<Decoder>, full + stage * 8,
+                    weight_policy);
+    };
+    const auto load_tokens = [&](const Tile& tile, int slab, int stage) {
+#pragma unroll
+      for (int box = 0; box < Layout::kBoxes; ++box)
+        copy_tensor_2d(base + stage * Layout::kStageBytes + box * Layout::kTokenBytes, &x_map,
+                       (first_slab + slab) * Decoder::kSlabK + box * 64, tile.token * kTokens, full + stage * 8,
+                       token_policy);
+    };
+    // Iteration i of all tiles' slabs uses stage i % kStages; a warp takes every kProducerWarps-th. Weights never
+    // depend on the kernel before this one; activations may.
+    constexpr int kProducerWarps = Layout::kProducerWarps;
+    const int first = warp - 4 * Config::kGroups;
+    const int ahead = slabs < kStages ? slabs : kStages;
+    int index = first_tile;
+    int tile_index = first_tile;
+    Tile tile = tile_at(p, first_tile);
+    const int last = first < kProducerWarps ? ahead : 0;
+    for (int i = first; i < last; i += kProducerWarps) load_weights(tile, i, i);
+    grid_dependency_wait();
+    for (int i = first; i < last; i += kProducerWarps) load_tokens(tile, i, i);
+    u32 i = first;
+    int slab = first;
+    while (first < kProducerWarps) {
+      while (slab >= slabs) {
+        slab -= slabs;
+        index += tile_step;
       }
+      if (index >= tiles) break;
+      if (static_cast<int>(i) >= ahead) {
+        const int stage = static_cast<int>(i % kStages);
+        if (index != tile_index) {
+          tile_index = index;
+          tile = tile_at(p, index);
+        }
+        barrier_wait(empty + stage * 8, (i / kStages & 1) ^ 1);
+        load_weights(tile, slab, stage);
+        load_tokens(tile, slab, stage);
+      }
+      i += kProducerWarps;
+      slab += kProducerWarps;
     }
-    __syncwarp();
     if constexpr (kSplit > 1) {
       cluster_arrive();
       cluster_wait();
@@ -184,7 +200,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     barrier_wait(full + stage * 8, parity);
     load_box(stage, 0, words, scales);
     for (int slab = 0; slab < slabs; ++slab) {
-      const u32 tokens = base + stage * Layout::kStageBytes;
+      const u32 tokens = operand_low(base + stage * Layout::kStageBytes);
       const int next_stage = stage + 1 == kStages ? 0 : stage + 1;
       const u32 next_parity = stage + 1 == kStages ? parity ^ 1 : parity;
 #pragma unroll
@@ -202,7 +218,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
           for (int i = 0; i < kBatch; ++i)
 #pragma unroll
             for (int b = 0; b < kBlocks; ++b)
-              Config::mma(acc[b], a[i][b], swizzled_operand(tokens + box * Layout::kTokenBytes + (q * kBatch + i) * 32));
+              Config::mma(acc[b], a[i][b], swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + (q * kBatch + i) * 2));
           wgmma_commit();
           wgmma_wait<1>();
           if (q == 0) {

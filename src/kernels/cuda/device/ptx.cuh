@@ -15,7 +15,8 @@ SW_DEVICE u32 shared_address(const void* pointer) { return static_cast<u32>(__cv
 
 SW_DEVICE int lane_id() { return static_cast<int>(threadIdx.x & 31); }
 
-SW_DEVICE u32 float_bits(float x) { return __float_as_uint(x); }
+// The warp's number in its block, in a form that the compiler knows to be the same in all lanes.
+SW_DEVICE int warp_id() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0); }
 
 // Two FP32 values rounded to one register of BF16, `low` in the low half.
 SW_DEVICE u32 pack_bf16(float low, float high) {
@@ -75,8 +76,7 @@ SW_DEVICE void load_matrix_x4(u32 from, u32 (&out)[4]) {
 }
 
 SW_DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -108,8 +108,16 @@ SW_DEVICE void barrier_init(u32 barrier, u32 count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
 SW_DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+// Executed by one lane of a converged warp, like the copies below.
 SW_DEVICE void barrier_expect(u32 barrier, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+  asm volatile(
+      "{\n"
+      ".reg .pred leader;\n"
+      "elect.sync _|leader, 0xffffffff;\n"
+      "@leader mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n"
+      "}\n" ::"r"(barrier),
+      "r"(bytes)
+      : "memory");
 }
 SW_DEVICE void barrier_arrive(u32 barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
@@ -139,14 +147,23 @@ SW_DEVICE u64 evict_normal_policy() {
 
 SW_DEVICE void copy_bulk(u32 to, const void* from, u32 bytes, u32 barrier, u64 policy) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
-      ::"r"(to), "l"(from), "r"(bytes), "r"(barrier), "l"(policy)
+      "{\n"
+      ".reg .pred leader;\n"
+      "elect.sync _|leader, 0xffffffff;\n"
+      "@leader cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4;\n"
+      "}\n" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier), "l"(policy)
       : "memory");
 }
 SW_DEVICE void copy_tensor_2d(u32 to, const void* map, int x, int y, u32 barrier, u64 policy) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+      "{\n"
+      ".reg .pred leader;\n"
+      "elect.sync _|leader, 0xffffffff;\n"
+      "@leader cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%2, %3}], [%4], %5;\n"
+      "}\n" ::"r"(to),
       "l"(map), "r"(x), "r"(y), "r"(barrier), "l"(policy)
       : "memory");
 }
@@ -168,9 +185,11 @@ SW_DEVICE void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 // A K-major operand in shared memory in rows of 128 bytes with the 128-byte swizzle; 8 rows are 1024 bytes.
-SW_DEVICE u64 swizzled_operand(u32 address) {
-  return (static_cast<u64>(1) << 62) | (static_cast<u64>(1024 >> 4) << 32) | (static_cast<u64>(1) << 16) |
-         static_cast<u64>((address & 0x3ffff) >> 4);
+// `low` is of `operand_low`, plus 2 for each further 32 bytes along K.
+SW_DEVICE u32 operand_low(u32 address) { return 1 << 16 | (address & 0x3ffff) >> 4; }
+SW_DEVICE u64 swizzled_operand(u32 low) {
+  constexpr u32 kHigh = 1u << 30 | 1024 >> 4;
+  return static_cast<u64>(kHigh) << 32 | low;
 }
 
 // Four transposed 8x8 matrices of 16-bit elements: lane i gives the address of row i % 8 of matrix i / 8.

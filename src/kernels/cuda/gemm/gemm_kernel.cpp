@@ -53,7 +53,7 @@ GemmKernel::GemmKernel(jit::DevicePtr device, jit::Compiler& compiler, const Ker
 Feasibility GemmKernel::can_run(const GemmOperands& operands) const {
   if (!is_aligned(operands.x, 16) || operands.x_stride % 8 != 0 || operands.shape.k % 8 != 0)
     return Feasibility::no("activation rows must begin at multiples of 16 bytes, and K be a multiple of 8");
-  if (operands.shape.slabs < shape_.split)
+  if (operands.shape.k < 128 * shape_.split && shape_.split > 1)
     return Feasibility::no(
         fmt::format("K {} is too short to be split in {}", operands.shape.k, shape_.split));
   const int bytes =

@@ -54,14 +54,13 @@ std::string wgmma_function(int tokens) {
 
 int KernelShape::threads() const {
   if (family == Family::kMma) return 32 * blocks * groups;
-  const bool moves_registers = groups == 2 && tokens * blocks + 48 * (blocks - 1) > 192;
-  return 128 * groups + (moves_registers ? 128 : 32);
+  return 128 * groups + 128;
 }
 
 std::string KernelShape::to_string() const {
   if (family == Family::kWgmma)
-    return fmt::format("wgmma {}x{} b{} s{} k{}", tokens, features(), blocks, stages, split);
-  return fmt::format("mma {}x{} w{} a{} k{}", tokens, features(), groups, stages, split);
+    return fmt::format("wgmma {}x{} b{} s{} k{} r{}", tokens, features(), blocks, stages, split, resident);
+  return fmt::format("mma {}x{} w{} a{} k{} r{}", tokens, features(), groups, stages, split, resident);
 }
 
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
@@ -101,11 +100,13 @@ int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int row
     const int partial = shape.split > 1 ? shape.tokens * (64 * row_blocks + 4) * 4 : 0;
     return std::max(ring, partial);
   }
-  const int chunk_slabs = shape.groups * shape.stages;
-  const int buffers = (slabs + shape.split - 1) / shape.split > chunk_slabs ? 2 : 1;
-  const int tokens = std::min(rows, shape.tokens) * (chunk_slabs * layout.slab_k * 2 + 16);
+  const int unit_slabs = 128 / layout.slab_k;
+  const int chunk_units = shape.groups * shape.stages;
+  const int units = (slabs + unit_slabs - 1) / unit_slabs;
+  const int buffers = (units + shape.split - 1) / shape.split > chunk_units ? 2 : 1;
+  const int tokens = std::min(rows, shape.tokens) * (chunk_units * 256 + 16);
   const int ring = shape.blocks * shape.groups * shape.stages *
-                   (layout.slab_k / 64 * layout.words * 128 + 128 * layout.scale_words);
+                   (2 * layout.words * 128 + unit_slabs * 128 * layout.scale_words);
   const int partial = shape.groups * shape.tokens * (shape.features() + 4) * 4;
   return std::max(ring + buffers * tokens, partial);
 }
@@ -123,11 +124,11 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "struct Config {{\n"
         "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kSplit = {};\n"
         "  using Decoder = {};\n  using Output = {};\n{}}};\n"
-        "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, 1) sabrewing_gemm(\n"
+        "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, {}) sabrewing_gemm(\n"
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
         "  gemm_wgmma<Config>(x_map, params);\n}}\n",
         shape.tokens, shape.blocks, shape.groups, shape.stages, shape.split, decoder,
-        output_type(formats.output), wgmma_function(shape.tokens));
+        output_type(formats.output), wgmma_function(shape.tokens), shape.resident);
   } else {
     text = fmt::format(
         "#include \"gemm_mma.cuh\"\n"
@@ -139,7 +140,7 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "    const __grid_constant__ GemmParams params) {{\n"
         "  gemm_mma<Config>(params);\n}}\n",
         shape.tokens / 8, shape.blocks, shape.groups, shape.stages, shape.split, decoder,
-        output_type(formats.output), shape.threads() <= 256 && shape.tokens <= 32 ? 2 : 1);
+        output_type(formats.output), shape.resident);
   }
   jit::KernelSource source;
   source.name = fmt::format("gemm {} {} {}", shape.to_string(), decoder, output_type(formats.output));

@@ -16,15 +16,16 @@ struct KernelShape {
     kMma,    ///< device/gemm_mma.cuh: SM80 and up; cluster splits from SM90
   };
   Family family = Family::kMma;
-  int tokens = 8;  ///< of a tile
-  int blocks = 1;  ///< kWgmma: blocks of 64 features of a warpgroup; kMma: warps along features
-  int groups = 1;  ///< kWgmma: consumer warpgroups; kMma: warps along K
-  int stages = 4;  ///< kWgmma: of the ring; kMma: slabs ahead in registers
-  int split = 1;   ///< blocks of a cluster along K
+  int tokens = 8;    ///< of a tile
+  int blocks = 1;    ///< kWgmma: blocks of 64 features of a warpgroup; kMma: warps along features
+  int groups = 1;    ///< kWgmma: consumer warpgroups; kMma: warps along K
+  int stages = 4;    ///< kWgmma: of the ring; kMma: slabs ahead in registers
+  int split = 1;     ///< blocks of a cluster along K
+  int resident = 1;  ///< blocks that share a multiprocessor, and so overlap with the next launch
 
   int features() const { return family == Family::kWgmma ? 64 * blocks * groups : 16 * blocks; }
   int threads() const;
-  /// "wgmma 64x128 b1 s6 k2", "mma 8x16 w8 a8 k1"
+  /// "wgmma 64x128 b1 s6 k2 r1", "mma 8x16 w8 a8 k1 r2"
   std::string to_string() const;
   bool operator==(const KernelShape&) const = default;
 };

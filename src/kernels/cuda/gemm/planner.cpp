@@ -30,10 +30,10 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
     for (const auto& [blocks, groups] : {std::pair{1, 2}, {2, 2}, {1, 1}, {2, 1}, {1, 3}, {1, 4}}) {
       if (blocks * tokens > 256 || (groups != 2 && tokens > 64)) continue;
       for (const int split : {1, 2, 4, 8}) {
-        if (problem.k / 64 / split < 4 && split > 1) continue;
+        if (problem.k / 128 / split < 2 && split > 1) continue;
         for (const int resident : {1, 2}) {
-          if (resident == 2 && (tokens * blocks > 128 || groups > 2)) continue;
-          KernelShape shape{Family::kWgmma, tokens, blocks, groups, 0, split};
+          if (resident == 2 && (tokens * blocks > 64 || groups > 2)) continue;
+          KernelShape shape{Family::kWgmma, tokens, blocks, groups, 0, split, resident};
           shape.stages = ring_stages(device, shape, problem.formats, resident);
           if (shape.stages > 0 && (shapes.empty() || !(shape == shapes.back()))) shapes.push_back(shape);
         }
@@ -49,12 +49,16 @@ std::vector<KernelShape> mma_shapes(const DeviceModel& device, const GemmProblem
     if (tokens > 8 && tokens - 8 >= problem.m && tokens != 16) continue;
     for (const auto& [warps_n, warps_k] :
          {std::pair{1, 8}, {2, 8}, {2, 4}, {4, 2}, {4, 4}, {1, 4}, {8, 1}, {8, 2}})
-      for (const int ahead : {4, 8})
+      for (const int ahead : {2, 4})
         for (const int split : {1, 2, 4, 8}) {
           if (device.architecture.number < 90 && split > 1) continue;
-          if (problem.k / 64 / split / warps_k < 1) continue;
-          if (tokens > 16 && ahead > 4) continue;
-          shapes.push_back({Family::kMma, tokens, warps_n, warps_k, ahead, split});
+          if (problem.k / 128 / split / warps_k < 1) continue;
+          if (tokens > 16 && ahead > 2) continue;
+          // What registers allow: 64 are enough for one tile of 8 tokens, 80 for two.
+          const int threads = 32 * warps_n * warps_k;
+          const int room = (tokens <= 8 ? 1024 : tokens <= 16 ? 768 : 512) / threads;
+          const int resident = std::clamp(room, 1, 4);
+          shapes.push_back({Family::kMma, tokens, warps_n, warps_k, ahead, split, resident});
         }
   }
   return shapes;
@@ -111,7 +115,8 @@ std::vector<Candidate> candidates(const DeviceModel& device, const GemmProblem& 
     if (!can_generate(shape, formats, device.architecture)) return;
     const int rows = static_cast<int>(std::min<std::int64_t>(problem.m, shape.tokens));
     const int slabs = static_cast<int>((problem.k + formats.weight.slab_k - 1) / formats.weight.slab_k);
-    if (slabs < shape.split || shared_bytes(shape, formats, rows, slabs) > device.max_shared_bytes_per_block)
+    if ((shape.split > 1 && problem.k < 128 * shape.split) ||
+        shared_bytes(shape, formats, rows, slabs) > device.max_shared_bytes_per_block)
       return;
     list.push_back({shape, after, predict_us(device, problem, shape)});
   };

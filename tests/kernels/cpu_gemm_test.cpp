@@ -405,6 +405,23 @@ TEST_P(CpuGemm, ThreadCountAndDtypes) {
   kernels.run(*plan, args);
 }
 
+TEST(CpuGemmFeatures, Avx512WithoutBf16Dot) {
+  CpuFeatures features = cpu_features();
+  if (!features.avx512) GTEST_SKIP() << "this processor lacks avx512";
+  features.avx512_bf16 = features.fast_bf16_dot = false;
+  ThreadPool pool(2);
+  std::mt19937 random(12);
+  const Gemm kernels(CpuTier::kAvx512, features, pool);
+  EXPECT_EQ(kernels.preferred_activation(WeightFormat::bf16(), Accuracy::kDefault), ActivationFormat::fp32());
+  check_products(kernels, {WeightFormat::bf16(), Mode::kBF16}, {33, 97}, random);
+  features = cpu_features();
+  if (!features.avx512_bf16) return;
+  features.fast_bf16_dot = true;
+  const Gemm dot(CpuTier::kAvx512, features, pool);
+  EXPECT_EQ(dot.preferred_activation(WeightFormat::bf16(), Accuracy::kDefault), ActivationFormat::bf16());
+  EXPECT_EQ(dot.preferred_activation(WeightFormat::bf16(), Accuracy::kExact), ActivationFormat::fp32());
+}
+
 TEST(CpuPack, RoundTrip) {
   ThreadPool pool(2);
   std::mt19937 random(7);

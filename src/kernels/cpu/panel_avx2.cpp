@@ -14,13 +14,16 @@ namespace {
 
 constexpr int kTileF32 = 6;
 constexpr int kTileInt8 = 4;
-constexpr std::int64_t kCut = 384;  // of K: a panel's weights stay in the first-level cache
+constexpr std::size_t kPrefetchBytes = 2048;  // ahead of the weights being read
+constexpr std::int64_t kCut = 384;            // of K: a panel's weights stay in the first-level cache
 
 using Bytes = const std::byte*;
 
 SABREWING_INLINE __m256i load(Bytes from) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(from));
 }
+
+SABREWING_INLINE void prefetch(Bytes from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0); }
 
 /// 2^(code - 127) of eight codes; 255 is NaN.
 SABREWING_INLINE __m256 decode_e8m0(Bytes codes) {
@@ -51,6 +54,7 @@ struct BF16 {
     const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
     for (std::int64_t i = begin; i < end; i += 2) {
       const Bytes at = panel + i * kPanelRows * 2;
+      prefetch(at + kPrefetchBytes);
       add_column<M>(sum, rows, i, _mm256_castsi256_ps(_mm256_slli_epi32(load(at), 16)),
                     _mm256_castsi256_ps(_mm256_slli_epi32(load(at + 32), 16)));
       if (i + 1 < end)
@@ -173,7 +177,9 @@ void tile_int8(Bytes panel, Bytes scales, std::int64_t k, const Bytes* rows, flo
       for (int m = 0; m < M; ++m) pairs[m] = _mm256_setzero_si256();
       SABREWING_UNROLL
       for (int q = 0; q < 4; ++q) {
-        const __m256i codes = load(panel + (g * 4 + part * 2 + q / 2) * 64);
+        const Bytes at = panel + (g * 4 + part * 2 + q / 2) * 64;
+        if (q % 2 == 0) prefetch(at + kPrefetchBytes);
+        const __m256i codes = load(at);
         const __m256i index = _mm256_and_si256(q % 2 == 0 ? codes : _mm256_srli_epi16(codes, 4), nibble);
         const __m256i v = _mm256_shuffle_epi8(table, index);
         SABREWING_UNROLL

@@ -43,7 +43,7 @@ struct EngineStats {
   std::uint64_t prefix_queries = 0;  ///< prompt tokens looked up
   std::uint64_t prefix_hits = 0;     ///< of these, found
   std::uint64_t preemptions = 0;
-  std::uint64_t prompt_tokens = 0;  ///< of requests that began
+  std::uint64_t prompt_tokens = 0;  ///< of prompts that were computed
   std::uint64_t generated_tokens = 0;
   std::uint64_t steps = 0;
   double step_seconds = 0;                  ///< in the model

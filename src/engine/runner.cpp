@@ -21,7 +21,9 @@ std::span<const float> Runner::step(std::span<const StepSequence> sequences) {
   std::vector<std::int32_t> tokens;
   std::vector<std::int32_t> positions;
   std::vector<std::int32_t> query_start{0};
-  std::vector<std::int32_t> tables(sequences.size() * static_cast<std::size_t>(max_blocks_), 0);
+  std::size_t widest = 0;
+  for (const StepSequence& sequence : sequences) widest = std::max(widest, sequence.blocks.size());
+  std::vector<std::int32_t> tables(sequences.size() * widest, 0);
   std::vector<std::int32_t> logit_rows;
   std::int64_t max_context = 0;
   for (std::size_t s = 0; s < sequences.size(); ++s) {
@@ -30,12 +32,13 @@ std::span<const float> Runner::step(std::span<const StepSequence> sequences) {
     const std::int64_t end = sequence.first_position + count;
     SABREWING_CHECK(end <= static_cast<std::int64_t>(sequence.blocks.size()) * cache_.block_size() &&
                         static_cast<std::int64_t>(sequence.blocks.size()) <= max_blocks_,
-                    kInvalidArgument, "[runner] positions up to {} do not fit {} cache blocks of {} tokens", end,
-                    sequence.blocks.size(), cache_.block_size());
+                    kInvalidArgument, "[runner] positions up to {} do not fit {} cache blocks of {} tokens",
+                    end, sequence.blocks.size(), cache_.block_size());
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int32_t token = sequence.tokens[static_cast<std::size_t>(i)];
       SABREWING_CHECK(token >= 0 && token < model_.spec().vocabulary, kInvalidArgument,
-                      "[runner] token id {} is outside the vocabulary of {}", token, model_.spec().vocabulary);
+                      "[runner] token id {} is outside the vocabulary of {}", token,
+                      model_.spec().vocabulary);
       if (sequence.all_logits || (sequence.last_logits && i + 1 == count))
         logit_rows.push_back(static_cast<std::int32_t>(tokens.size()));
       tokens.push_back(token);
@@ -43,7 +46,7 @@ std::span<const float> Runner::step(std::span<const StepSequence> sequences) {
     }
     query_start.push_back(static_cast<std::int32_t>(tokens.size()));
     std::copy(sequence.blocks.begin(), sequence.blocks.end(),
-              tables.begin() + static_cast<std::int64_t>(s) * max_blocks_);
+              tables.begin() + static_cast<std::int64_t>(s * widest));
     max_context = std::max(max_context, end);
   }
 
@@ -62,7 +65,7 @@ std::span<const float> Runner::step(std::span<const StepSequence> sequences) {
   batch.positions = place(positions);
   batch.query_start = place(query_start);
   batch.block_table = place(tables);
-  batch.max_blocks = max_blocks_;
+  batch.max_blocks = static_cast<std::int64_t>(widest);
   batch.max_context = max_context;
   const std::int32_t* rows = place(logit_rows);
   SABREWING_CHECK(staging_.size() * sizeof(std::int32_t) <= arrays_.bytes, kInternal,

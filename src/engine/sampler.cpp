@@ -88,6 +88,40 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::a
   return counter;
 }
 
+TokenLogprobs token_logprobs(std::span<const float> logits, std::int32_t chosen, std::int64_t top) {
+  const auto vocabulary = static_cast<std::int64_t>(logits.size());
+  const float maximum = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float x : logits) sum += std::exp(x - maximum);
+  const double log_sum = std::log(sum) + maximum;
+  const auto entry = [&](std::int32_t id) {
+    return TokenLogprob{id, static_cast<float>(logits[static_cast<std::size_t>(id)] - log_sum)};
+  };
+  TokenLogprobs result;
+  result.chosen = entry(chosen);
+  const auto count = static_cast<std::size_t>(std::min(top, vocabulary));
+  if (count == 0) return result;
+  // A heap of the best so far, the worst of them in front.
+  const auto better = [&](std::int32_t a, std::int32_t b) {
+    const float x = logits[static_cast<std::size_t>(a)];
+    const float y = logits[static_cast<std::size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  std::vector<std::int32_t> best;
+  for (std::int32_t id = 0; id < vocabulary; ++id) {
+    if (best.size() == count) {
+      if (!better(id, best.front())) continue;
+      std::pop_heap(best.begin(), best.end(), better);
+      best.pop_back();
+    }
+    best.push_back(id);
+    std::push_heap(best.begin(), best.end(), better);
+  }
+  std::sort_heap(best.begin(), best.end(), better);
+  for (const std::int32_t id : best) result.top.push_back(entry(id));
+  return result;
+}
+
 Sampler::Sampler(const SamplingParams& params, std::int64_t vocabulary, std::span<const std::int32_t> end_ids)
     : params_(params), vocabulary_(vocabulary), seed_(params.seed ? *params.seed : random_seed()) {
   params_.validate();
@@ -114,12 +148,12 @@ void Sampler::add_prompt(std::span<const std::int32_t> ids) {
   }
 }
 
-SampledToken Sampler::sample(std::span<const float> logits) {
+SampledToken Sampler::sample(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
   SampledToken token;
   if (params_.temperature == 0) {
-    token.id = static_cast<std::int32_t>(checked_argmax(adjust(logits)));
+    token.id = static_cast<std::int32_t>(checked_argmax(adjust(logits, allowed)));
   } else {
-    candidates(logits);
+    candidates(logits, allowed);
     double total = 0;
     for (const Candidate& candidate : candidates_) total += candidate.weight;
     // The last candidate takes what rounding leaves over.
@@ -129,7 +163,7 @@ SampledToken Sampler::sample(std::span<const float> logits) {
       left -= candidates_[chosen++].weight;
     token.id = candidates_[chosen].id;
   }
-  if (params_.logprobs) token.logprobs = logprobs(logits, token.id);
+  if (params_.logprobs) token.logprobs = token_logprobs(logits, token.id, *params_.logprobs);
   ++generated_;
   add_prompt({&token.id, 1});
   if (!answer_counts_.empty() && answer_counts_[static_cast<std::size_t>(token.id)]++ == 0)
@@ -137,8 +171,9 @@ SampledToken Sampler::sample(std::span<const float> logits) {
   return token;
 }
 
-std::span<const Candidate> Sampler::candidates(std::span<const float> logits) {
-  logits = adjust(logits);
+std::span<const Candidate> Sampler::candidates(std::span<const float> logits,
+                                               std::span<const std::uint32_t> allowed) {
+  logits = adjust(logits, allowed);
   const float maximum = logits[checked_argmax(logits)];
   candidates_.clear();
   const std::size_t size = logits.size();
@@ -161,16 +196,24 @@ std::span<const Candidate> Sampler::candidates(std::span<const float> logits) {
   return candidates_;
 }
 
-std::span<const float> Sampler::adjust(std::span<const float> logits) {
+std::span<const float> Sampler::adjust(std::span<const float> logits,
+                                       std::span<const std::uint32_t> allowed) {
   SABREWING_CHECK(static_cast<std::int64_t>(logits.size()) == vocabulary_, kInvalidArgument,
                   "[sampling] {} logits for a vocabulary of {}", logits.size(), vocabulary_);
   const bool suppress = generated_ < params_.min_tokens && !suppressed_.empty();
-  if (params_.logit_bias.empty() && !suppress && seen_.empty() && answered_.empty()) return logits;
+  SABREWING_CHECK(allowed.empty() || allowed.size() * 32 >= logits.size(), kInvalidArgument,
+                  "[sampling] {} words of allowed tokens for a vocabulary of {}", allowed.size(),
+                  vocabulary_);
+  if (params_.logit_bias.empty() && !suppress && allowed.empty() && seen_.empty() && answered_.empty())
+    return logits;
   adjusted_.assign(logits.begin(), logits.end());
   const auto at = [&](std::int32_t id) -> float& { return adjusted_[static_cast<std::size_t>(id)]; };
   for (const auto& [id, bias] : params_.logit_bias) at(id) += static_cast<float>(bias);
   if (suppress)
     for (const std::int32_t id : suppressed_) at(id) = -kInfinity;
+  if (!allowed.empty())
+    for (std::size_t id = 0; id < adjusted_.size(); ++id)
+      if ((allowed[id / 32] >> (id % 32) & 1) == 0) adjusted_[id] = -kInfinity;
   const auto repetition = static_cast<float>(params_.repetition_penalty);
   for (const std::int32_t id : seen_) at(id) = at(id) < 0 ? at(id) * repetition : at(id) / repetition;
   for (const std::int32_t id : answered_) {
@@ -213,39 +256,6 @@ void Sampler::keep_top_p(double total) {
   auto kept = candidates_.begin();
   for (; kept != end && before < wanted; ++kept) before += kept->weight;
   candidates_.erase(kept, candidates_.end());
-}
-
-TokenLogprobs Sampler::logprobs(std::span<const float> logits, std::int32_t chosen) const {
-  const float maximum = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float x : logits) sum += std::exp(x - maximum);
-  const double log_sum = std::log(sum) + maximum;
-  const auto entry = [&](std::int32_t id) {
-    return TokenLogprob{id, static_cast<float>(logits[static_cast<std::size_t>(id)] - log_sum)};
-  };
-  TokenLogprobs result;
-  result.chosen = entry(chosen);
-  const auto count = static_cast<std::size_t>(std::min(*params_.logprobs, vocabulary_));
-  if (count == 0) return result;
-  // A heap of the best so far, the worst of them in front.
-  const auto better = [&](std::int32_t a, std::int32_t b) {
-    const float x = logits[static_cast<std::size_t>(a)];
-    const float y = logits[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  std::vector<std::int32_t> best;
-  for (std::int32_t id = 0; id < vocabulary_; ++id) {
-    if (best.size() == count) {
-      if (!better(id, best.front())) continue;
-      std::pop_heap(best.begin(), best.end(), better);
-      best.pop_back();
-    }
-    best.push_back(id);
-    std::push_heap(best.begin(), best.end(), better);
-  }
-  std::sort_heap(best.begin(), best.end(), better);
-  for (const std::int32_t id : best) result.top.push_back(entry(id));
-  return result;
 }
 
 /// [0, 1) in steps of 2^-53.

@@ -47,6 +47,9 @@ struct TokenLogprobs {
   std::vector<TokenLogprob> top;  ///< the likeliest, descending, ties by id
 };
 
+/// Of a softmax over `logits`: the log-probability of `chosen` and those of the `top` likeliest.
+TokenLogprobs token_logprobs(std::span<const float> logits, std::int32_t chosen, std::int64_t top);
+
 struct SampledToken {
   std::int32_t id = 0;
   TokenLogprobs logprobs;  ///< empty unless asked for
@@ -62,8 +65,8 @@ struct Candidate {
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
 /// Chooses the tokens of one request. In this order, as transformers has it: bias, suppressed end tokens,
-/// repetition, frequency and presence penalty, temperature, top-k, top-p, min-p. The n-th token depends on
-/// the logits, the parameters, the history and (seed, n) only: not on other requests.
+/// tokens not allowed, repetition, frequency and presence penalty, temperature, top-k, top-p, min-p. The n-th
+/// token depends on the logits, the parameters, the history and (seed, n) only: not on other requests.
 class Sampler {
  public:
   /// `end_ids` are suppressed together with the stop ids until `min_tokens`. Throws what
@@ -74,17 +77,18 @@ class Sampler {
   void add_prompt(std::span<const std::int32_t> ids);
 
   /// Chooses the next token from `logits` (vocabulary) and records it. Throws `Error{kCorrupt}` when a
-  /// logit is NaN or +infinity, or when all are -infinity (after suppression and bias, too).
-  SampledToken sample(std::span<const float> logits);
+  /// logit is NaN or +infinity, or when all are -infinity (after suppression and bias, too). With `allowed`,
+  /// bit t % 32 of word t / 32 says whether token t may be chosen.
+  SampledToken sample(std::span<const float> logits, std::span<const std::uint32_t> allowed = {});
 
   /// What `sample` would draw from with a temperature above 0; for inspection. Valid until the next call.
-  std::span<const Candidate> candidates(std::span<const float> logits);
+  std::span<const Candidate> candidates(std::span<const float> logits,
+                                        std::span<const std::uint32_t> allowed = {});
 
  private:
-  std::span<const float> adjust(std::span<const float> logits);
+  std::span<const float> adjust(std::span<const float> logits, std::span<const std::uint32_t> allowed);
   void keep_top_k(std::span<const float> logits);
   void keep_top_p(double total);
-  TokenLogprobs logprobs(std::span<const float> logits, std::int32_t chosen) const;
   double uniform() const;
 
   SamplingParams params_;

@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
+
 #include "formats/numeric/bit_stream.h"
+#include "formats/numeric/float16.h"
 #include "gemm_problem.h"
 
 namespace sabrewing::kernels::cuda {
@@ -71,6 +75,16 @@ TEST(WeightLayout, LargeExponentsMoveIntoTheFactor) {
   EXPECT_TRUE(packed.has_factors);
   const UnpackedWeight unpacked = unpack_weight(weight.format, packed.shape, packed.bytes);
   EXPECT_EQ(unpacked.scales[0], std::ldexp(1.0f, 200 - 127));
+  EXPECT_EQ(unpacked.scales[1], weight.scale(0, 1));
+}
+
+TEST(WeightLayout, LargeBf16ScalesMoveIntoTheFactor) {
+  RandomWeight weight(format_by_name("int4g64"), 64, 128, 3);
+  const std::uint16_t large = formats::float_to_bf16(0x1.8p40f);
+  std::memcpy(weight.scales.data(), &large, 2);
+  const PackedHostWeight packed = pack_weight(weight.source());
+  const UnpackedWeight unpacked = unpack_weight(weight.format, packed.shape, packed.bytes);
+  EXPECT_EQ(unpacked.scales[0], 0x1.8p40f);
   EXPECT_EQ(unpacked.scales[1], weight.scale(0, 1));
 }
 

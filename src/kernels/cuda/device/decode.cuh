@@ -19,16 +19,6 @@ SW_DEVICE u32 multiply_bf16x2(u32 a, u32 b) {
 #endif
   return out;
 }
-SW_DEVICE u32 add_bf16x2(u32 a, u32 b) {
-  u32 out;
-#if __CUDA_ARCH__ >= 900
-  asm("add.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
-#else
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(0x3f803f80u), "r"(b));
-#endif
-  return out;
-}
-
 // E2M1 with an E8M0 scale per 32, to BF16. The bits of a value land in BF16's sign, low exponent and top
 // mantissa places, which makes the number times 2^-126; the stored scale byte carries 2^126, so that one
 // exact multiplication finishes it.
@@ -53,9 +43,16 @@ struct E2M1E8M0ToBf16 {
   }
 };
 
-// 4-bit integers stored as value + 8, one BF16 scale per kGroup columns (a multiple of 64; 0: none), to BF16. A code in the
-// low mantissa bits of 128.0 is 128 + code, so subtracting 136 is exact. With kAfter the scale is applied to
-// FP32 sums of a slab; without, to the weights, which rounds.
+SW_DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
+  u32 out;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
+  return out;
+}
+
+// 4-bit integers stored as value + 8, one BF16 scale per kGroup columns (a multiple of 64; 0: none), to BF16. A
+// code in bits 6..3 is the subnormal code * 2^-130. The stored scale is 2^126 times the true one, so that one
+// fused multiplication and addition of -8 scales gives the scaled value times 2^-4, rounded once. With kAfter
+// the weights stay exact integers and the scale is applied to FP32 sums of a slab.
 template <int kGroup, bool kAfter>
 struct Int4ToBf16 {
   static constexpr int kSlabK = kGroup > 0 && kGroup % 128 == 0 ? 128 : 64;
@@ -64,21 +61,26 @@ struct Int4ToBf16 {
   static constexpr bool kScaleAfter = kAfter;
 
   SW_DEVICE static void decode(const u32* words, const u32* scales, int j, u32 (&a)[4]) {
+    constexpr u32 kCode = 0x00780078;
     const u32 w = words[j];
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      a[i] = add_bf16x2(((w >> (4 * i)) & 0x000f000f) | 0x43004300, 0xc308c308);
-    if constexpr (!kAfter && kGroup > 0) {
-      const u32 low = __byte_perm(scales[0], 0, 0x1010);
-      const u32 high = __byte_perm(scales[0], 0, 0x3232);
-      a[0] = multiply_bf16x2(a[0], low);
-      a[1] = multiply_bf16x2(a[1], high);
-      a[2] = multiply_bf16x2(a[2], low);
-      a[3] = multiply_bf16x2(a[3], high);
+    // Multiplier and addend of rows g and g+8. Without a scale in the loop: 2^126, and -8 * 2^-4.
+    u32 low = 0x7e807e80, high = 0x7e807e80, low_zero = 0xbf00bf00, high_zero = 0xbf00bf00;
+    if constexpr (kGroup > 0 && !kAfter) {
+      low = __byte_perm(scales[0], 0, 0x1010);
+      high = __byte_perm(scales[0], 0, 0x3232);
+      low_zero = multiply_bf16x2(low, 0x80408040);  // -2^-127
+      high_zero = multiply_bf16x2(high, 0x80408040);
     }
+    a[0] = fma_bf16x2(w & kCode, low, low_zero);
+    a[1] = fma_bf16x2((w >> 4) & kCode, high, high_zero);
+    a[2] = fma_bf16x2((w >> 8) & kCode, low, low_zero);
+    a[3] = fma_bf16x2(__funnelshift_l(w, w, 4) & kCode, high, high_zero);
   }
-  SW_DEVICE static float scale_low(const u32* scales) { return __uint_as_float(scales[0] << 16); }
-  SW_DEVICE static float scale_high(const u32* scales) { return __uint_as_float(scales[0] & 0xffff0000u); }
+  // True scales: the weights are 2^-4 of the integers, as with the scale inside.
+  SW_DEVICE static float scale_low(const u32* scales) { return __uint_as_float(scales[0] << 16) * 0x1p-126f; }
+  SW_DEVICE static float scale_high(const u32* scales) {
+    return __uint_as_float(scales[0] & 0xffff0000u) * 0x1p-126f;
+  }
 };
 
 // E4M3 without a scale in the loop (per channel or tensor, in the epilogue), to BF16: the number times 2^-120

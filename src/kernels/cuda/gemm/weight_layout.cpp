@@ -10,6 +10,7 @@
 
 #include "formats/numeric/bit_stream.h"
 #include "formats/numeric/element_type.h"
+#include "formats/numeric/float16.h"
 
 namespace sabrewing::kernels::cuda {
 
@@ -22,6 +23,9 @@ constexpr std::size_t kFactorAlignment = 256;
 // What the multiplication by a stored E8M0 byte undoes: E2M1 bits in BF16's place are 2^-126 too small.
 constexpr int kE2M1Bias = 126;
 constexpr int kLargestStoredExponent = 254;
+// The same for stored BF16 scales of int4, whose products come out 2^4 too small.
+constexpr int kInt4Bias = 126;
+constexpr int kInt4Shift = 4;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -89,7 +93,9 @@ std::uint32_t encode_bits(Encoding encoding, const Place& at, std::uint32_t code
       return ((code >> 3 & 1) << bits.sign | (code & 7) << bits.magnitude) << (16 * at.half);
     }
     case Encoding::kInt4:
-      return ((code ^ 8) & 15) << (16 * at.half + 4 * at.reg);
+      // Registers 0, 1, 2: bits 6..3, 10..7, 14..11 of their half. Register 3: what a rotation by 4 brings to
+      // bits 6..3, the lowest from the other half.
+      return std::rotl((code ^ 8) & 15, at.reg == 3 ? 16 * at.half - 1 : 16 * at.half + 3 + 4 * at.reg);
     case Encoding::kE4M3:
       return code << (16 * at.half + 8 * (at.reg & 1));
   }
@@ -104,7 +110,8 @@ std::uint8_t decode_bits(Encoding encoding, const Place& at, std::uint32_t word)
       return static_cast<std::uint8_t>((half >> bits.sign & 1) << 3 | (half >> bits.magnitude & 7));
     }
     case Encoding::kInt4:
-      return static_cast<std::uint8_t>((half >> (4 * at.reg) & 15) ^ 8);
+      return static_cast<std::uint8_t>(
+          (std::rotr(word, at.reg == 3 ? 16 * at.half - 1 : 16 * at.half + 3 + 4 * at.reg) & 15) ^ 8);
     case Encoding::kE4M3:
       return static_cast<std::uint8_t>(half >> (8 * (at.reg & 1)));
   }
@@ -131,6 +138,22 @@ struct RowReader {
             rows.scales == nullptr ? nullptr : rows.scales + local * rows.scale_row_stride};
   }
 };
+
+/// `scale` times 2^exponent as a BF16 code; exact unless it underflows.
+std::uint16_t shifted_bf16(float scale, int exponent) {
+  return formats::float_to_bf16(std::ldexp(scale, exponent));
+}
+
+/// The largest binary exponent of the BF16 group scales, those of NaN apart.
+int largest_scale_exponent(const WeightSource& source, std::int64_t groups) {
+  float largest = 0;
+  for (const WeightRows& part : source.parts)
+    for (std::int64_t r = 0; r < part.rows; ++r)
+      for (std::int64_t g = 0; g < groups; ++g)
+        largest = std::fmax(
+            largest, std::fabs(read_scale(formats::kBF16, part.scales + r * part.scale_row_stride + 2 * g)));
+  return largest > 0 ? std::ilogb(largest) : 0;
+}
 
 std::int64_t largest_exponent(const WeightSource& source, std::int64_t groups) {
   std::int64_t largest = 0;
@@ -223,6 +246,8 @@ PackedHostWeight pack_weight(const WeightSource& source) {
   if (layout.encoding == Encoding::kE2M1E8M0)
     lowered =
         std::max(0, static_cast<int>(largest_exponent(source, groups)) + kE2M1Bias - kLargestStoredExponent);
+  if (layout.encoding == Encoding::kInt4 && groups > 0)
+    lowered = std::max(0, largest_scale_exponent(source, groups) + kInt4Bias - 127);
 
   std::vector<float> factors(static_cast<std::size_t>(shape.row_blocks * kRowsPerBlock), 1.0f);
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(k));
@@ -251,9 +276,11 @@ PackedHostWeight pack_weight(const WeightSource& source) {
         const int stored = std::to_integer<int>(scales[index]) + kE2M1Bias - lowered;
         *to = static_cast<std::byte>(std::max(stored, 0));
       } else {
-        SABREWING_CHECK(!std::isnan(read_scale(*format.scale, scales + index * 2)), kCorrupt,
-                        "[pack] the scale of row {}, group {} is NaN", row, index);
-        std::memcpy(to, scales + index * 2, 2);
+        const float scale = read_scale(*format.scale, scales + index * 2);
+        SABREWING_CHECK(std::isfinite(scale), kCorrupt, "[pack] the scale of row {}, group {} is {}", row,
+                        index, scale);
+        const std::uint16_t stored = shifted_bf16(scale, kInt4Bias - lowered);
+        std::memcpy(to, &stored, 2);
       }
     }
     float& factor = factors[static_cast<std::size_t>(row)];
@@ -262,6 +289,7 @@ PackedHostWeight pack_weight(const WeightSource& source) {
       factor = read_scale(*format.scale, scales);
       SABREWING_CHECK(!std::isnan(factor), kCorrupt, "[pack] the scale of row {} is NaN", row);
     }
+    if (layout.encoding == Encoding::kInt4) factor *= std::ldexp(1.0f, kInt4Shift + lowered);
     packed.has_factors |= factor != 1.0f;
   }
   std::memcpy(packed.bytes.data() + shape.factor_offset, factors.data(), factors.size() * sizeof(float));
@@ -287,13 +315,13 @@ UnpackedWeight unpack_weight(const formats::WeightFormat& format, const PackedSh
     std::memcpy(&factor, bytes.data() + shape.factor_offset + static_cast<std::size_t>(row) * sizeof(float),
                 sizeof factor);
     for (std::int64_t group = 0; group < out.scale_columns; ++group) {
-      float scale = factor;
+      float scale = layout.encoding == Encoding::kInt4 ? std::ldexp(factor, -kInt4Shift) : factor;
       if (layout.group > 0) {
         const std::byte* from = bytes.data() + scale_place(layout, shape, row, group * layout.group);
         if (layout.encoding == Encoding::kE2M1E8M0)
           scale = std::ldexp(factor, std::to_integer<int>(*from) - kE2M1Bias - 127);
         else
-          scale = read_scale(*format.scale, from) * factor;
+          scale = std::ldexp(read_scale(*format.scale, from), -kInt4Bias - kInt4Shift) * factor;
       }
       out.scales[static_cast<std::size_t>(row * out.scale_columns + group)] = scale;
     }

@@ -18,7 +18,7 @@ struct Options {
 };
 
 std::size_t peak_memory() {
-  struct rusage usage {};
+  struct rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
@@ -29,14 +29,16 @@ int bench_latency(const Options& options) {
   if (generator_options.max_context == 0)
     generator_options.max_context = options.latency.prompt_tokens + options.latency.output_tokens;
   engine::Generator generator(model, generator_options);
-  const std::size_t plan = model.decoder->weight_bytes() + engine::Generator::cache_bytes(model, generator_options) +
+  const std::size_t plan = model.decoder->weight_bytes() +
+                           engine::Generator::cache_bytes(model, generator_options) +
                            engine::Generator::workspace_bytes(model, generator_options);
   catch_interrupt();
   engine::LatencyResult result;
   {
     ProgressBar bar("timing");
     result = engine::measure_latency(model, generator, options.latency, [&](std::int64_t repeat) {
-      bar.update(static_cast<std::uint64_t>(repeat + 1), static_cast<std::uint64_t>(options.latency.repeats), "");
+      bar.update(static_cast<std::uint64_t>(repeat + 1), static_cast<std::uint64_t>(options.latency.repeats),
+                 "");
       return !interrupted();
     });
   }
@@ -51,28 +53,40 @@ int bench_latency(const Options& options) {
     const auto timing = [](const engine::TimingSummary& t) {
       return Json{{"mean", t.mean}, {"deviation", t.deviation}, {"median", t.median}, {"fastest", t.fastest}};
     };
-    fmt::print("{}\n", Json({{"model", options.model.model}, {"backend", model.backend->description()},
-                             {"prompt_tokens", options.latency.prompt_tokens}, {"output_tokens", options.latency.output_tokens},
-                             {"prefill_seconds", timing(result.prefill)}, {"decode_seconds_per_token", timing(result.decode)},
-                             {"weight_bytes_per_token", result.bytes_per_token}, {"read_bytes_per_second", rates.read_bytes_per_second},
-                             {"int8_ops_per_second", rates.int8_ops_per_second},
-                             {"decode_read_fraction", read / rates.read_bytes_per_second},
-                             {"prefill_int8_fraction", flops / rates.int8_ops_per_second},
-                             {"planned_bytes", plan}, {"peak_bytes", peak},
-                             {"load_seconds", {{"open", model.times.open}, {"plan", model.times.plan}, {"weights", model.times.weights}}}})
-                           .dump(2));
+    fmt::print(
+        "{}\n",
+        Json({{"model", options.model.model},
+              {"backend", model.backend->description()},
+              {"prompt_tokens", options.latency.prompt_tokens},
+              {"output_tokens", options.latency.output_tokens},
+              {"prefill_seconds", timing(result.prefill)},
+              {"decode_seconds_per_token", timing(result.decode)},
+              {"weight_bytes_per_token", result.bytes_per_token},
+              {"read_bytes_per_second", rates.read_bytes_per_second},
+              {"int8_ops_per_second", rates.int8_ops_per_second},
+              {"decode_read_fraction", read / rates.read_bytes_per_second},
+              {"prefill_int8_fraction", flops / rates.int8_ops_per_second},
+              {"planned_bytes", plan},
+              {"peak_bytes", peak},
+              {"load_seconds",
+               {{"open", model.times.open}, {"plan", model.times.plan}, {"weights", model.times.weights}}}})
+            .dump(2));
     return interrupted() ? 1 : 0;
   }
-  fmt::print("{}", format_table({{"test", "tokens/s", "median s", "mean s", "deviation"},
-                                 {fmt::format("prefill {}", options.latency.prompt_tokens), fmt::format("{:.2f}", prompt_rate),
-                                  fmt::format("{:.4f}", result.prefill.median), fmt::format("{:.4f}", result.prefill.mean),
-                                  fmt::format("{:.4f}", result.prefill.deviation)},
-                                 {fmt::format("decode {}", options.latency.output_tokens), fmt::format("{:.2f}", decode_rate),
-                                  fmt::format("{:.4f}", result.decode.median), fmt::format("{:.4f}", result.decode.mean),
-                                  fmt::format("{:.4f}", result.decode.deviation)}}));
+  fmt::print(
+      "{}",
+      format_table(
+          {{"test", "tokens/s", "median s", "mean s", "deviation"},
+           {fmt::format("prefill {}", options.latency.prompt_tokens), fmt::format("{:.2f}", prompt_rate),
+            fmt::format("{:.4f}", result.prefill.median), fmt::format("{:.4f}", result.prefill.mean),
+            fmt::format("{:.4f}", result.prefill.deviation)},
+           {fmt::format("decode {}", options.latency.output_tokens), fmt::format("{:.2f}", decode_rate),
+            fmt::format("{:.4f}", result.decode.median), fmt::format("{:.4f}", result.decode.mean),
+            fmt::format("{:.4f}", result.decode.deviation)}}));
   fmt::print("decode reads {} of weights per token: {:.1f} GB/s, {:.1f} % of the {:.1f} GB/s that {} read\n",
              format_bytes(result.bytes_per_token), read / 1e9, 100 * read / rates.read_bytes_per_second,
-             rates.read_bytes_per_second / 1e9, rates.threads == 1 ? "one thread can" : fmt::format("{} threads can", rates.threads));
+             rates.read_bytes_per_second / 1e9,
+             rates.threads == 1 ? "one thread can" : fmt::format("{} threads can", rates.threads));
   fmt::print("prefill {:.1f} Gop/s, {:.1f} % of the int8 dot-product rate {:.1f} Gop/s\n", flops / 1e9,
              100 * flops / rates.int8_ops_per_second, rates.int8_ops_per_second / 1e9);
   fmt::print("memory: planned {}, peak {}\n", format_bytes(plan), format_bytes(peak));
@@ -85,8 +99,10 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("bench", "Measure kernels and models");
   command->require_subcommand(1);
   add_bench_kernel(*command, action);
+  command->footer("Examples:\n  sabrewing bench kernel --json\n  sabrewing bench latency MODEL --threads 1");
   auto options = std::make_shared<Options>();
-  CLI::App* latency = command->add_subcommand("latency", "Time prefill and decode of one sequence with random ids");
+  CLI::App* latency =
+      command->add_subcommand("latency", "Time prefill and decode of one sequence with random ids");
   options->model.add_to(*latency);
   add_flag_option(*latency, "--prompt-tokens", options->latency.prompt_tokens, "Length of the prompt")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
@@ -99,7 +115,8 @@ void add_bench(CLI::App& app, Action& action) {
       ->capture_default_str();
   add_flag_option(*latency, "--seed", options->latency.seed, "Seed of the random ids")->capture_default_str();
   latency->add_flag("--json", options->json, "Print one JSON object");
-  latency->footer("Example:\n  sabrewing bench latency bench/configs/gpt-oss-20b.json --load-format dummy --threads 1");
+  latency->footer(
+      "Example:\n  sabrewing bench latency bench/configs/gpt-oss-20b.json --load-format dummy --threads 1");
   latency->callback([options, &action] { action = [options] { return bench_latency(*options); }; });
 }
 

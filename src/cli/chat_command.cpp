@@ -54,11 +54,12 @@ int chat(const Options& options) {
     history.push_back({{"role", "user"}, {"content", line}});
     try {
       const std::vector<std::int32_t> prompt = model.tokenizer->encode(model.render_chat(history, nullptr));
-      const engine::Generation answer = generator.generate(prompt, params, [](const engine::GeneratedToken& token) {
-        std::fwrite(token.text.data(), 1, token.text.size(), stdout);
-        std::fflush(stdout);
-        return !interrupted();
-      });
+      const engine::Generation answer =
+          generator.generate(prompt, params, [](const engine::GeneratedToken& token) {
+            std::fwrite(token.text.data(), 1, token.text.size(), stdout);
+            std::fflush(stdout);
+            return !interrupted();
+          });
       fmt::print("\n");
       std::fflush(stdout);
       history.push_back({{"role", "assistant"}, {"content", answer.text}});
@@ -81,7 +82,9 @@ void add_chat(CLI::App& app, Action& action) {
   options->model.add_to(*command);
   add_flag_option(*command, "--system", options->system, "System message");
   options->sampling.add_to(*command);
-  command->footer("Example:\n  sabrewing chat models/mini-qwen3\n\nOne message per line. Ctrl-C stops the answer, twice the program.");
+  command->footer(
+      "Example:\n  sabrewing chat models/mini-qwen3\n\nOne message per line. Ctrl-C stops the answer, twice "
+      "the program.");
   command->callback([options, &action] { action = [options] { return chat(*options); }; });
 }
 

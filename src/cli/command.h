@@ -50,7 +50,11 @@ struct ModelOptions {
   engine::GeneratorOptions generator_options() const;
 };
 
-/// Opens a model with its weights, with a progress bar on a terminal; phases to standard error unless `quiet`.
+/// Packs the weights of an opened model, with a progress bar on a terminal; what was loaded goes to standard
+/// error unless `quiet`.
+void load_weights(engine::LoadedModel& model, const ModelOptions& options, bool quiet);
+
+/// `engine::open_model` and `load_weights`.
 engine::LoadedModel load_model(const ModelOptions& options, bool quiet);
 
 /// Sampling flags; fields not given keep the model's generation_config.json, then the library's defaults.

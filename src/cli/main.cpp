@@ -21,8 +21,9 @@ void print_log(sabrewing::LogLevel level, std::string_view message) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Quantized mixture-of-experts inference. Every flag has an environment variable, shown in brackets.",
-               "sabrewing");
+  CLI::App app(
+      "Quantized mixture-of-experts inference. Every flag has an environment variable, shown in brackets.",
+      "sabrewing");
   app.set_version_flag("--version", std::string("sabrewing ") + SABREWING_VERSION);
   app.require_subcommand(1);
   app.fallthrough(false);

@@ -33,11 +33,15 @@ void clear_interrupt() { g_interrupted.store(false); }
 
 void ModelOptions::add_to(CLI::App& app) {
   app.add_option("MODEL", model, "Folder with config.json, tokenizer.json and *.safetensors")->required();
-  add_flag_option(app, "--device", device, "Where to run")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->capture_default_str();
-  add_flag_option(app, "--precision", precision, "exact: FP32 arithmetic on dequantized weights; default: fast kernels")
+  add_flag_option(app, "--device", device, "Where to run")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  add_flag_option(app, "--precision", precision,
+                  "exact: FP32 arithmetic on dequantized weights; default: fast kernels")
       ->check(CLI::IsMember({"exact", "default"}))
       ->capture_default_str();
-  add_flag_option(app, "--load-format", load_format, "dummy: random weights (MODEL may then be a config.json)")
+  add_flag_option(app, "--load-format", load_format,
+                  "dummy: random weights (MODEL may then be a config.json)")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->capture_default_str();
   add_flag_option(app, "--dummy-seed", dummy_seed, "Seed of --load-format dummy")->capture_default_str();
@@ -45,7 +49,8 @@ void ModelOptions::add_to(CLI::App& app) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   add_flag_option(app, "--cpu-tier", cpu_tier, "Force a kernel tier: scalar, avx2 or avx512");
-  add_flag_option(app, "--max-model-len", max_context, "Longest context in tokens; 0: the model's, at most 32768")
+  add_flag_option(app, "--max-model-len", max_context,
+                  "Longest context in tokens; 0: the model's, at most 32768")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 30))
       ->capture_default_str();
   add_flag_option(app, "--block-size", block_size, "Tokens per cache block")
@@ -68,11 +73,12 @@ engine::LoadOptions ModelOptions::load_options() const {
   return options;
 }
 
-engine::GeneratorOptions ModelOptions::generator_options() const { return {max_context, block_size, prefill_chunk}; }
+engine::GeneratorOptions ModelOptions::generator_options() const {
+  return {max_context, block_size, prefill_chunk};
+}
 
-engine::LoadedModel load_model(const ModelOptions& options, bool quiet) {
+void load_weights(engine::LoadedModel& model, const ModelOptions& options, bool quiet) {
   engine::LoadOptions load = options.load_options();
-  engine::LoadedModel model = engine::open_model(load);
   std::size_t total = 0;
   for (const models::ModuleReport& module : model.modules) total += module.bytes;
   {
@@ -84,6 +90,11 @@ engine::LoadedModel load_model(const ModelOptions& options, bool quiet) {
     fmt::print(stderr, "loaded {} ({}) on {}: open {:.2f} s, plan {:.2f} s, weights {:.2f} s\n",
                model.decoder->spec().model_type, format_bytes(model.decoder->weight_bytes()),
                model.backend->description(), model.times.open, model.times.plan, model.times.weights);
+}
+
+engine::LoadedModel load_model(const ModelOptions& options, bool quiet) {
+  engine::LoadedModel model = engine::open_model(options.load_options());
+  load_weights(model, options, quiet);
   return model;
 }
 

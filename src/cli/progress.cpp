@@ -18,7 +18,8 @@ bool is_numeric(const std::string& cell) {
 
 }  // namespace
 
-ProgressBar::ProgressBar(std::string label) : label_(std::move(label)), terminal_(::isatty(STDERR_FILENO) == 1) {}
+ProgressBar::ProgressBar(std::string label)
+    : label_(std::move(label)), terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 ProgressBar::~ProgressBar() {
   if (terminal_ && last_permille_ >= 0) std::fputs("\r\x1b[K", stderr);

@@ -9,16 +9,22 @@ void SamplingOptions::add_to(CLI::App& command) {
       ->capture_default_str();
   add_flag_option(command, "--temperature", given.temperature, "0 is greedy");
   add_flag_option(command, "--top-k", given.top_k, "Only the k likeliest tokens; 0: all");
-  add_flag_option(command, "--top-p", given.top_p, "Only the likeliest tokens that together reach this probability");
-  add_flag_option(command, "--min-p", given.min_p, "Only tokens with this share of the likeliest one's probability");
-  add_flag_option(command, "--repetition-penalty", given.repetition_penalty, "Above 1: against tokens of prompt and answer");
-  add_flag_option(command, "--presence-penalty", given.presence_penalty, "Subtracted from logits of tokens in the answer");
+  add_flag_option(command, "--top-p", given.top_p,
+                  "Only the likeliest tokens that together reach this probability");
+  add_flag_option(command, "--min-p", given.min_p,
+                  "Only tokens with this share of the likeliest one's probability");
+  add_flag_option(command, "--repetition-penalty", given.repetition_penalty,
+                  "Above 1: against tokens of prompt and answer");
+  add_flag_option(command, "--presence-penalty", given.presence_penalty,
+                  "Subtracted from logits of tokens in the answer");
   add_flag_option(command, "--frequency-penalty", given.frequency_penalty, "The same for each occurrence");
   add_flag_option(command, "--seed", seed, "Equal seeds give equal answers");
-  add_flag_option(command, "--logprobs", logprobs, "With --json: log-probabilities of the chosen and the N likeliest tokens");
+  add_flag_option(command, "--logprobs", logprobs,
+                  "With --json: log-probabilities of the chosen and the N likeliest tokens");
   add_flag_option(command, "--stop", given.stop, "Text that ends the answer; may be repeated");
   add_flag_option(command, "--stop-token-ids", given.stop_token_ids, "Token ids that end the answer");
-  command.add_flag("--ignore-eos", given.ignore_eos, "Go on after an end token")->envname(environment_name("--ignore-eos"));
+  command.add_flag("--ignore-eos", given.ignore_eos, "Go on after an end token")
+      ->envname(environment_name("--ignore-eos"));
 }
 
 engine::SamplingParams SamplingOptions::resolve(const engine::LoadedModel& model) const {

@@ -19,7 +19,8 @@ int verify(const Options& options) {
   engine::LoadedModel model = load_model(options.model, options.json);
   engine::Generator generator(model, options.model.generator_options());
   const bool exact = options.model.precision == "exact";
-  const engine::VerifyBounds bounds = exact ? engine::VerifyBounds::exact() : engine::VerifyBounds::standard();
+  const engine::VerifyBounds bounds =
+      exact ? engine::VerifyBounds::exact() : engine::VerifyBounds::standard();
 
   std::int64_t tokens = 0;
   std::int64_t top_choices = 0;
@@ -27,7 +28,8 @@ int verify(const Options& options) {
   std::size_t failed = 0;
   float difference = 0;
   Json rows = Json::array();
-  std::vector<std::vector<std::string>> table{{"case", "tokens", "first choice", "ties", "logit difference", "result"}};
+  std::vector<std::vector<std::string>> table{
+      {"case", "tokens", "first choice", "ties", "logit difference", "result"}};
   ProgressBar bar("verifying");
   for (std::size_t i = 0; i < reference.cases.size(); ++i) {
     const engine::CaseResult result =
@@ -37,8 +39,12 @@ int verify(const Options& options) {
     ties += result.ties;
     difference = std::max(difference, result.logit_difference);
     failed += result.failures.empty() ? 0 : 1;
-    rows.push_back({{"case", result.name}, {"tokens", result.tokens}, {"top_choices", result.top_choices},
-                    {"ties", result.ties}, {"logit_difference", result.logit_difference}, {"failures", result.failures}});
+    rows.push_back({{"case", result.name},
+                    {"tokens", result.tokens},
+                    {"top_choices", result.top_choices},
+                    {"ties", result.ties},
+                    {"logit_difference", result.logit_difference},
+                    {"failures", result.failures}});
     table.push_back({result.name, std::to_string(result.tokens), std::to_string(result.top_choices),
                      std::to_string(result.ties), fmt::format("{:.2e}", result.logit_difference),
                      result.failures.empty() ? "ok" : result.failures.front()});
@@ -46,16 +52,23 @@ int verify(const Options& options) {
   }
   const double share = tokens > 0 ? static_cast<double>(top_choices) / static_cast<double>(tokens) : 0;
   if (options.json) {
-    fmt::print("{}\n", Json({{"model", options.model.model}, {"precision", options.model.precision}, {"cases", rows},
-                             {"tokens", tokens}, {"top_choice_share", share}, {"ties", ties},
-                             {"logit_difference", difference}, {"failed", failed}})
+    fmt::print("{}\n", Json({{"model", options.model.model},
+                             {"precision", options.model.precision},
+                             {"cases", rows},
+                             {"tokens", tokens},
+                             {"top_choice_share", share},
+                             {"ties", ties},
+                             {"logit_difference", difference},
+                             {"failed", failed}})
                            .dump(2));
   } else {
     fmt::print("{}", format_table(table));
-    fmt::print("{} of {} cases passed; {} of {} reference tokens are the first choice ({:.2f} %), {} tolerated ties; "
-               "largest logit difference {:.2e}{}\n",
-               reference.cases.size() - failed, reference.cases.size(), top_choices, tokens, 100 * share, ties,
-               difference, bounds.logits ? fmt::format(" (bound {:.0e})", *bounds.logits) : "");
+    fmt::print(
+        "{} of {} cases passed; {} of {} reference tokens are the first choice ({:.2f} %), {} tolerated "
+        "ties; "
+        "largest logit difference {:.2e}{}\n",
+        reference.cases.size() - failed, reference.cases.size(), top_choices, tokens, 100 * share, ties,
+        difference, bounds.logits ? fmt::format(" (bound {:.0e})", *bounds.logits) : "");
   }
   return failed == 0 ? 0 : 1;
 }
@@ -64,13 +77,18 @@ int verify(const Options& options) {
 
 void add_verify(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("verify", "Compare a model with an independent reference's logits and tokens");
+  CLI::App* command =
+      app.add_subcommand("verify", "Compare a model with an independent reference's logits and tokens");
   options->model.add_to(*command);
-  add_flag_option(*command, "--reference", options->reference, "File in the layout of models/*/reference.json")->required();
+  add_flag_option(*command, "--reference", options->reference,
+                  "File in the layout of models/*/reference.json")
+      ->required();
   command->add_flag("--json", options->json, "Print one JSON object");
-  command->footer("Example:\n  sabrewing verify models/mini-gpt-oss --reference models/mini-gpt-oss/reference.json --precision exact\n\n"
-                  "exact: a different token fails unless the reference's lead is below 1e-3; logits within 2e-3.\n"
-                  "default: that lead is 0.1; logits are printed. Exit code 1 when a case fails.");
+  command->footer(
+      "Example:\n  sabrewing verify models/mini-gpt-oss --reference models/mini-gpt-oss/reference.json "
+      "--precision exact\n\n"
+      "exact: a different token fails unless the reference's lead is below 1e-3; logits within 2e-3.\n"
+      "default: that lead is 0.1; logits are printed. Exit code 1 when a case fails.");
   command->callback([options, &action] { action = [options] { return verify(*options); }; });
 }
 

@@ -56,10 +56,10 @@ struct Feasibility {
 }  // namespace sabrewing
 
 /// Throws `Error{code}` with the formatted message unless `condition` holds.
-#define SABREWING_CHECK(condition, code, ...)                         \
-  do {                                                                \
-    if (!(condition)) [[unlikely]]                                    \
-      ::sabrewing::fail(::sabrewing::ErrorCode::code, __VA_ARGS__);   \
+#define SABREWING_CHECK(condition, code, ...)                       \
+  do {                                                              \
+    if (!(condition)) [[unlikely]]                                  \
+      ::sabrewing::fail(::sabrewing::ErrorCode::code, __VA_ARGS__); \
   } while (false)
 
 /// For our own bugs only; compiled out with NDEBUG and never reachable from a file or a request.

@@ -25,7 +25,7 @@ class RegularFile {
       const ErrorCode code = errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
       fail(code, "[file] cannot open {}: {}", path.string(), std::generic_category().message(errno));
     }
-    struct stat status {};
+    struct stat status{};
     if (::fstat(fd_, &status) != 0) stop(std::generic_category().message(errno));
     if (S_ISDIR(status.st_mode)) stop("is a directory");
     if (!S_ISREG(status.st_mode)) stop("is not a regular file");

@@ -124,13 +124,15 @@ void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::
 int available_processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  int processors = ::sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set)
-                                                                  : static_cast<int>(std::thread::hardware_concurrency());
+  int processors = ::sched_getaffinity(0, sizeof(set), &set) == 0
+                       ? CPU_COUNT(&set)
+                       : static_cast<int>(std::thread::hardware_concurrency());
   std::ifstream quota_file("/sys/fs/cgroup/cpu.max");
   std::string quota;
   double period = 0;
   if (quota_file >> quota >> period && quota != "max" && period > 0)
-    processors = std::min(processors, std::max(1, static_cast<int>(std::strtod(quota.c_str(), nullptr) / period)));
+    processors =
+        std::min(processors, std::max(1, static_cast<int>(std::strtod(quota.c_str(), nullptr) / period)));
   return std::max(processors, 1);
 }
 

@@ -58,7 +58,8 @@ std::string extract_strict(const std::string& response) {
 std::string extract_flexible(const std::string& response) {
   static const std::regex pattern("(-?[$0-9.,]{2,})|(-?[0-9]+)");
   std::string last = kInvalid;
-  for (std::sregex_iterator it(response.begin(), response.end(), pattern), end; it != end; ++it) last = it->str();
+  for (std::sregex_iterator it(response.begin(), response.end(), pattern), end; it != end; ++it)
+    last = it->str();
   return last;
 }
 

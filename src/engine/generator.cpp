@@ -22,7 +22,8 @@ std::int64_t Generator::context_tokens(const LoadedModel& model, const Generator
   const std::int64_t longest = model.decoder->spec().max_positions;
   if (options.max_context == 0) return std::min(longest, kDefaultContext);
   SABREWING_CHECK(options.max_context <= longest, kInvalidArgument,
-                  "[model] a context of {} exceeds the model's max_position_embeddings {}", options.max_context, longest);
+                  "[model] a context of {} exceeds the model's max_position_embeddings {}",
+                  options.max_context, longest);
   return options.max_context;
 }
 
@@ -37,7 +38,8 @@ models::Decoder::Limits Generator::make_limits(const LoadedModel& model, const G
 
 std::size_t Generator::cache_bytes(const LoadedModel& model, const GeneratorOptions& options) {
   const std::int64_t context = context_tokens(model, options);
-  return KvCache::bytes(*model.decoder, options.block_size, (context + options.block_size - 1) / options.block_size);
+  return KvCache::bytes(*model.decoder, options.block_size,
+                        (context + options.block_size - 1) / options.block_size);
 }
 
 std::size_t Generator::workspace_bytes(const LoadedModel& model, const GeneratorOptions& options) {
@@ -47,8 +49,22 @@ std::size_t Generator::workspace_bytes(const LoadedModel& model, const Generator
 Generator::Generator(LoadedModel& model, const GeneratorOptions& options)
     : model_(model),
       limits_(make_limits(model, options)),
-      cache_(*model.decoder, options.block_size, (limits_.max_context + options.block_size - 1) / options.block_size),
+      cache_(*model.decoder, options.block_size,
+             (limits_.max_context + options.block_size - 1) / options.block_size),
       runner_(*model.decoder, cache_, limits_) {}
+
+void Generator::check_prompt(const LoadedModel& model, const GeneratorOptions& options,
+                             std::span<const std::int32_t> prompt) {
+  const std::int64_t context = context_tokens(model, options);
+  SABREWING_CHECK(!prompt.empty(), kInvalidArgument, "[generate] the prompt is empty");
+  SABREWING_CHECK(static_cast<std::int64_t>(prompt.size()) < context, kInvalidArgument,
+                  "[generate] the prompt has {} tokens, the context holds {} with the answer", prompt.size(),
+                  context);
+  const std::int64_t vocabulary = model.decoder->spec().vocabulary;
+  for (const std::int32_t id : prompt)
+    SABREWING_CHECK(id >= 0 && id < vocabulary, kInvalidArgument,
+                    "[generate] token id {} is outside the vocabulary of {}", id, vocabulary);
+}
 
 std::span<const float> Generator::feed(std::span<const std::int32_t> ids) {
   const auto end = static_cast<std::int64_t>(cached_.size() + ids.size());
@@ -70,13 +86,7 @@ std::span<const float> Generator::feed(std::span<const std::int32_t> ids) {
 
 Generation Generator::generate(std::span<const std::int32_t> prompt, const SamplingParams& params,
                                const TokenCallback& on_token) {
-  SABREWING_CHECK(!prompt.empty(), kInvalidArgument, "[generate] the prompt is empty");
-  SABREWING_CHECK(static_cast<std::int64_t>(prompt.size()) < limits_.max_context, kInvalidArgument,
-                  "[generate] the prompt has {} tokens, the context holds {} with the answer", prompt.size(),
-                  limits_.max_context);
-  for (const std::int32_t id : prompt)
-    SABREWING_CHECK(id >= 0 && id < model_.decoder->spec().vocabulary, kInvalidArgument,
-                    "[generate] token id {} is outside the vocabulary of {}", id, model_.decoder->spec().vocabulary);
+  check_prompt(model_, {limits_.max_context, cache_.block_size(), limits_.max_tokens}, prompt);
   Sampler sampler(params, model_.decoder->spec().vocabulary, model_.eos_ids);
   sampler.add_prompt(prompt);
   StopChecker stop(params.stop);
@@ -105,7 +115,8 @@ Generation Generator::generate(std::span<const std::int32_t> prompt, const Sampl
                         params.stop_token_ids.end();
     const bool ended = listed || (!params.ignore_eos && model_.is_eos(token.id));
     std::string piece;
-    if (detokenizer && !ended && model_.tokenizer->has_token(token.id)) piece = stop.push(detokenizer->push(token.id));
+    if (detokenizer && !ended && model_.tokenizer->has_token(token.id))
+      piece = stop.push(detokenizer->push(token.id));
     result.text += piece;
     const bool go_on = !on_token || on_token({token.id, piece});
     if (ended || stop.stopped()) {

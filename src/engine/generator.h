@@ -14,8 +14,8 @@
 namespace sabrewing::engine {
 
 struct Generation {
-  std::vector<std::int32_t> ids;  ///< an end token that stopped it included
-  std::string text;               ///< without special tokens and without what a stop string cut
+  std::vector<std::int32_t> ids;        ///< an end token that stopped it included
+  std::string text;                     ///< without special tokens and without what a stop string cut
   std::vector<TokenLogprobs> logprobs;  ///< one per id when asked for
   FinishReason finish = FinishReason::kLength;
   std::int64_t prompt_tokens = 0;
@@ -52,8 +52,13 @@ class Generator {
   static std::int64_t context_tokens(const LoadedModel& model, const GeneratorOptions& options);
 
   /// Throws `kInvalidArgument` for an empty prompt, one that fills the context (with both numbers), or a
-  /// token outside the vocabulary; what the sampler throws for NaN logits.
-  Generation generate(std::span<const std::int32_t> prompt, const SamplingParams& params, const TokenCallback& on_token);
+  /// token outside the vocabulary. Needs no weights.
+  static void check_prompt(const LoadedModel& model, const GeneratorOptions& options,
+                           std::span<const std::int32_t> prompt);
+
+  /// Throws what `check_prompt` throws, and what the sampler throws for NaN logits.
+  Generation generate(std::span<const std::int32_t> prompt, const SamplingParams& params,
+                      const TokenCallback& on_token);
 
   Runner& runner() { return runner_; }
   std::int64_t max_context() const { return limits_.max_context; }

@@ -17,12 +17,16 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 /// Multiply-adds of one prompt token's matrix products, the last token's lm_head left out.
 double multiply_adds_per_token(const models::DecoderSpec& spec) {
-  const auto product = [](std::int64_t n, std::int64_t k) { return static_cast<double>(n) * static_cast<double>(k); };
+  const auto product = [](std::int64_t n, std::int64_t k) {
+    return static_cast<double>(n) * static_cast<double>(k);
+  };
   double total = 0;
   for (const models::LayerSpec& layer : spec.layers) {
-    total += product(spec.q_width() + 2 * spec.kv_width(), spec.hidden) + product(spec.hidden, spec.q_width());
+    total +=
+        product(spec.q_width() + 2 * spec.kv_width(), spec.hidden) + product(spec.hidden, spec.q_width());
     if (layer.sparse)
-      total += product(spec.experts, spec.hidden) + 3.0 * spec.top_k * product(spec.expert_intermediate, spec.hidden);
+      total += product(spec.experts, spec.hidden) +
+               3.0 * spec.top_k * product(spec.expert_intermediate, spec.hidden);
     else
       total += 3.0 * product(spec.intermediate, spec.hidden);
   }
@@ -50,7 +54,8 @@ std::size_t weight_bytes_per_token(const LoadedModel& model) {
   double bytes = 0;
   for (const models::ModuleReport& module : model.modules) {
     if (module.group == "embedding") continue;
-    const double share = module.group == "experts" ? static_cast<double>(spec.top_k) / static_cast<double>(spec.experts) : 1.0;
+    const double share =
+        module.group == "experts" ? static_cast<double>(spec.top_k) / static_cast<double>(spec.experts) : 1.0;
     bytes += share * static_cast<double>(module.bytes);
   }
   return static_cast<std::size_t>(bytes);
@@ -70,7 +75,8 @@ LatencyResult measure_latency(LoadedModel& model, Generator& generator, const La
   params.ignore_eos = true;
   params.max_tokens = options.output_tokens;
   std::mt19937_64 random(options.seed);
-  std::uniform_int_distribution<std::int32_t> any(0, static_cast<std::int32_t>(model.decoder->spec().vocabulary - 1));
+  std::uniform_int_distribution<std::int32_t> any(
+      0, static_cast<std::int32_t>(model.decoder->spec().vocabulary - 1));
   std::vector<double> prefill;
   std::vector<double> decode;
   for (std::int64_t repeat = 0; repeat < options.repeats; ++repeat) {

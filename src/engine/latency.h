@@ -25,10 +25,10 @@ struct LatencyOptions {
 };
 
 struct LatencyResult {
-  TimingSummary prefill;          ///< of a whole prompt
-  TimingSummary decode;           ///< of one token
+  TimingSummary prefill;            ///< of a whole prompt
+  TimingSummary decode;             ///< of one token
   std::size_t bytes_per_token = 0;  ///< weights that one decoded token reads
-  double flops_per_prompt = 0;    ///< two per multiply-add of the prompt's matrix products
+  double flops_per_prompt = 0;      ///< two per multiply-add of the prompt's matrix products
 };
 
 /// Times random prompts, one sequence at a time. `done` hears of each repeat; false stops.

@@ -22,7 +22,8 @@ std::vector<T> numbers(const OrderedJson& object, const char* key, const std::st
   SABREWING_CHECK(field->is_array(), kCorrupt, "[verify] {}: field \"{}\" is no list", where, key);
   for (const auto& item : *field) {
     const bool right = std::is_integral_v<T> ? item.is_number_integer() : item.is_number();
-    SABREWING_CHECK(right, kCorrupt, "[verify] {}: field \"{}\" holds {}", where, key, item.dump().substr(0, 40));
+    SABREWING_CHECK(right, kCorrupt, "[verify] {}: field \"{}\" holds {}", where, key,
+                    item.dump().substr(0, 40));
     values.push_back(item.get<T>());
   }
   return values;
@@ -39,7 +40,9 @@ std::string text(const OrderedJson& object, const char* key, const std::string& 
 std::string difference(const std::string& got, const std::string& expected) {
   std::size_t at = 0;
   while (at < got.size() && at < expected.size() && got[at] == expected[at]) ++at;
-  const auto piece = [at](const std::string& t) { return OrderedJson(t.substr(at, 24)).dump(-1, ' ', true, OrderedJson::error_handler_t::replace); };
+  const auto piece = [at](const std::string& t) {
+    return OrderedJson(t.substr(at, 24)).dump(-1, ' ', true, OrderedJson::error_handler_t::replace);
+  };
   return fmt::format("differ at byte {}: {} instead of {}", at, piece(got), piece(expected));
 }
 
@@ -48,13 +51,15 @@ void check_text(const LoadedModel& model, const ReferenceCase& reference, CaseRe
   if (reference.messages.has_value() && model.chat_templates.has_value()) {
     const std::string rendered = model.render_chat(*reference.messages, reference.template_kwargs);
     if (rendered != reference.prompt)
-      result.failures.push_back("the rendered template and \"prompt\" " + difference(rendered, reference.prompt));
+      result.failures.push_back("the rendered template and \"prompt\" " +
+                                difference(rendered, reference.prompt));
   }
   if (model.tokenizer->encode(reference.prompt) != reference.prompt_ids)
     result.failures.emplace_back("encode(\"prompt\") is not \"prompt_ids\"");
   const std::string decoded = model.tokenizer->decode(reference.greedy_ids, false);
   if (decoded != reference.greedy_text)
-    result.failures.push_back("decode(\"greedy_ids\") and \"greedy_text\" " + difference(decoded, reference.greedy_text));
+    result.failures.push_back("decode(\"greedy_ids\") and \"greedy_text\" " +
+                              difference(decoded, reference.greedy_text));
 }
 
 }  // namespace
@@ -86,7 +91,8 @@ ReferenceFile read_reference(const std::filesystem::path& file) {
       one.last_logits = numbers<float>(item, "last_logits", here, true);
       one.margins = numbers<float>(item, "margins", here, false);
       SABREWING_CHECK(one.margins.empty() || one.margins.size() >= one.greedy_ids.size(), kCorrupt,
-                      "[verify] {}: {} margins for {} greedy ids", here, one.margins.size(), one.greedy_ids.size());
+                      "[verify] {}: {} margins for {} greedy ids", here, one.margins.size(),
+                      one.greedy_ids.size());
       if (const auto messages = item.find("messages"); messages != item.end() && !messages->is_null())
         one.messages = *messages;
       one.template_kwargs = item.value("template_kwargs", OrderedJson::object());
@@ -109,8 +115,9 @@ CaseResult verify_case(LoadedModel& model, Runner& runner, const ReferenceCase& 
 
   const auto total = static_cast<std::int64_t>(reference.prompt_ids.size() + reference.greedy_ids.size());
   std::vector<std::int32_t> blocks;
-  SABREWING_CHECK(total <= runner.limits().max_context && runner.cache().extend(blocks, total), kInvalidArgument,
-                  "[verify] {}: {} tokens exceed the context of {}", reference.name, total, runner.limits().max_context);
+  SABREWING_CHECK(total <= runner.limits().max_context && runner.cache().extend(blocks, total),
+                  kInvalidArgument, "[verify] {}: {} tokens exceed the context of {}", reference.name, total,
+                  runner.limits().max_context);
   std::span<const float> logits;
   std::int64_t position = 0;
   const auto feed = [&](std::span<const std::int32_t> ids) {
@@ -138,24 +145,27 @@ CaseResult verify_case(LoadedModel& model, Runner& runner, const ReferenceCase& 
 
   for (std::size_t i = 0; i < reference.greedy_ids.size(); ++i) {
     const std::int32_t expected = reference.greedy_ids[i];
-    const auto best = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    const auto best =
+        static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     ++result.tokens;
     if (best == expected) {
       ++result.top_choices;
     } else if (!reference.margins.empty() && reference.margins[i] < bounds.margin) {
       ++result.ties;
     } else {
-      result.failures.push_back(fmt::format("token {} is {} instead of {}{}", i, best, expected,
-                                            reference.margins.empty()
-                                                ? std::string()
-                                                : fmt::format(", where the reference leads by {:.4g}", reference.margins[i])));
+      result.failures.push_back(
+          fmt::format("token {} is {} instead of {}{}", i, best, expected,
+                      reference.margins.empty()
+                          ? std::string()
+                          : fmt::format(", where the reference leads by {:.4g}", reference.margins[i])));
     }
     const bool ends = !ignore_eos && model.is_eos(expected);
     if (ends || i + 1 == reference.greedy_ids.size()) break;
     feed({&expected, 1});
   }
   if (result.tokens != static_cast<std::int64_t>(reference.greedy_ids.size()))
-    result.failures.push_back(fmt::format("the reference goes on after the end token, at token {}", result.tokens - 1));
+    result.failures.push_back(
+        fmt::format("the reference goes on after the end token, at token {}", result.tokens - 1));
   runner.cache().release(blocks);
   return result;
 }

@@ -37,7 +37,7 @@ ReferenceFile read_reference(const std::filesystem::path& file);
 
 /// How far a model may be from its reference.
 struct VerifyBounds {
-  float margin = 1e-3F;                   ///< a different token is tolerated below this lead
+  float margin = 1e-3F;                 ///< a different token is tolerated below this lead
   std::optional<float> logits = 2e-3F;  ///< largest difference of the logits after the prompt; empty: any
   static VerifyBounds exact() { return {1e-3F, 2e-3F}; }
   static VerifyBounds standard() { return {0.1F, std::nullopt}; }

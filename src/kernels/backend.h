@@ -41,7 +41,8 @@ class Backend {
   // Mixture of experts.
   virtual Feasibility can_implement(const ExpertsDesc& desc) const = 0;
   virtual ExpertsPlanPtr plan(const ExpertsDesc& desc) = 0;
-  /// `bias13` (experts, 2I; gate then up) and `bias2` (experts, hidden) are FP32 host values, empty without bias.
+  /// `bias13` (experts, 2I; gate then up) and `bias2` (experts, hidden) are FP32 host values, empty without
+  /// bias.
   virtual PackedExperts pack(const ExpertsPlan& plan, std::span<const ExpertSource> sources,
                              std::span<const float> bias13, std::span<const float> bias2) = 0;
   virtual void route(const RouterArgs& args) = 0;
@@ -49,9 +50,11 @@ class Backend {
 
   // Everything else. FP32 arithmetic.
   /// out[i] = row ids[i] of `table`, a packed (vocabulary, hidden) weight; `out` is the FP32 residual.
-  virtual void embed(const GemmPlan& plan, const PackedWeight& table, const std::int32_t* ids, Matrix out) = 0;
+  virtual void embed(const GemmPlan& plan, const PackedWeight& table, const std::int32_t* ids,
+                     Matrix out) = 0;
   /// out = x * rsqrt(mean(x^2) + epsilon) * weight over groups of `weight_size` columns (a head, or the row).
-  virtual void rms_norm(Matrix x, const float* weight, std::int64_t weight_size, float epsilon, Matrix out) = 0;
+  virtual void rms_norm(Matrix x, const float* weight, std::int64_t weight_size, float epsilon,
+                        Matrix out) = 0;
   virtual void add(Matrix residual, Matrix x) = 0;  ///< residual += x
   virtual void glu(const GluArgs& args) = 0;
   virtual void rope(const RopeArgs& args, const Batch& batch) = 0;

@@ -15,7 +15,8 @@ struct DeviceBuffer {
   std::size_t bytes = 0;
 };
 
-/// A non-owning matrix in a backend's memory: element (i, j) is at `data + (i * row_stride + j) * size_of(dtype)`.
+/// A non-owning matrix in a backend's memory: element (i, j) is at `data + (i * row_stride + j) *
+/// size_of(dtype)`.
 struct Matrix {
   void* data = nullptr;
   DType dtype = DType::kF32;

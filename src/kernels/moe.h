@@ -16,9 +16,9 @@ struct RouterArgs {
   Matrix logits;  ///< (M, experts), FP32
   int top_k = 0;
   RouterScore score = RouterScore::kSoftmaxThenTopK;
-  bool renormalize = true;              ///< kSoftmaxThenTopK only: divide by the sum of the chosen
-  std::int32_t* expert_ids = nullptr;   ///< (M, top_k)
-  float* expert_weights = nullptr;      ///< (M, top_k)
+  bool renormalize = true;             ///< kSoftmaxThenTopK only: divide by the sum of the chosen
+  std::int32_t* expert_ids = nullptr;  ///< (M, top_k)
+  float* expert_weights = nullptr;     ///< (M, top_k)
 };
 
 enum class GluActivation {

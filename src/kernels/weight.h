@@ -15,7 +15,7 @@ namespace sabrewing::kernels {
 /// rows selects every second row of an interleaved tensor.
 struct WeightRows {
   const std::byte* values = nullptr;
-  std::int64_t row_stride = 0;  ///< bytes
+  std::int64_t row_stride = 0;        ///< bytes
   const std::byte* scales = nullptr;  ///< null where the format has none
   std::int64_t scale_row_stride = 0;  ///< bytes
   std::int64_t rows = 0;

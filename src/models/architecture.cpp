@@ -57,11 +57,28 @@ DecoderSpec read_spec(const std::filesystem::path& config_file) {
   DecoderSpec spec = architecture.read(config);
   spec.model_type = architecture.model_type();
   // Fields without influence on a forward pass.
-  config.ignore({"architectures", "attention_dropout", "bos_token_id", "dtype", "initial_context_length",
-                 "initializer_range", "is_encoder_decoder", "keys_to_ignore_at_inference", "output_router_logits",
-                 "pad_token_id", "router_aux_loss_coef", "torch_dtype", "transformers_version", "use_cache",
-                 "_name_or_path", "id2label", "label2id", "problem_type", "return_dict", "chunk_size_feed_forward",
-                 "output_attentions", "output_hidden_states"});
+  config.ignore({"architectures",
+                 "attention_dropout",
+                 "bos_token_id",
+                 "dtype",
+                 "initial_context_length",
+                 "initializer_range",
+                 "is_encoder_decoder",
+                 "keys_to_ignore_at_inference",
+                 "output_router_logits",
+                 "pad_token_id",
+                 "router_aux_loss_coef",
+                 "torch_dtype",
+                 "transformers_version",
+                 "use_cache",
+                 "_name_or_path",
+                 "id2label",
+                 "label2id",
+                 "problem_type",
+                 "return_dict",
+                 "chunk_size_feed_forward",
+                 "output_attentions",
+                 "output_hidden_states"});
   spec.unknown_fields = config.unread();
   return spec;
 }
@@ -74,14 +91,15 @@ void read_common(ConfigReader& config, DecoderSpec& spec, std::int64_t default_h
   spec.q_heads = config.integer("num_attention_heads", 1, 4096);
   spec.kv_heads = config.integer_or("num_key_value_heads", spec.q_heads, 1, 4096);
   if (spec.q_heads % spec.kv_heads != 0)
-    config.reject("num_key_value_heads",
-                  fmt::format("is {}, which does not divide num_attention_heads {}", spec.kv_heads, spec.q_heads));
+    config.reject("num_key_value_heads", fmt::format("is {}, which does not divide num_attention_heads {}",
+                                                     spec.kv_heads, spec.q_heads));
   if (config.find("head_dim") == nullptr && default_head_dim == 0 && spec.hidden % spec.q_heads != 0)
     config.reject("num_attention_heads",
                   fmt::format("is {}, which does not divide hidden_size {}", spec.q_heads, spec.hidden));
-  spec.head_dim = config.integer_or("head_dim", default_head_dim != 0 ? default_head_dim : spec.hidden / spec.q_heads,
-                                    2, 1024);
-  if (spec.head_dim % 2 != 0) config.reject("head_dim", fmt::format("is {}, expected an even number", spec.head_dim));
+  spec.head_dim = config.integer_or(
+      "head_dim", default_head_dim != 0 ? default_head_dim : spec.hidden / spec.q_heads, 2, 1024);
+  if (spec.head_dim % 2 != 0)
+    config.reject("head_dim", fmt::format("is {}, expected an even number", spec.head_dim));
   spec.max_positions = config.integer("max_position_embeddings", 1, kMaxPositions);
   spec.norm_epsilon = static_cast<float>(config.number_or("rms_norm_eps", spec.norm_epsilon, 0, 1));
   spec.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
@@ -89,9 +107,10 @@ void read_common(ConfigReader& config, DecoderSpec& spec, std::int64_t default_h
   spec.eos_ids = config.integers("eos_token_id", 0, spec.vocabulary - 1);
   config.require_neutral("hidden_act", "silu");
   // Fields of relatives of these architectures that would change the arithmetic.
-  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping", "logits_soft_cap", "logit_scale",
-                          "query_pre_attn_scalar", "embedding_multiplier", "residual_multiplier",
-                          "attention_multiplier", "logits_scaling", "n_shared_experts", "num_nextn_predict_layers"})
+  for (const char* key :
+       {"attn_logit_softcapping", "final_logit_softcapping", "logits_soft_cap", "logit_scale",
+        "query_pre_attn_scalar", "embedding_multiplier", "residual_multiplier", "attention_multiplier",
+        "logits_scaling", "n_shared_experts", "num_nextn_predict_layers"})
     config.require_neutral(key, nullptr);
   config.require_neutral("mlp_bias", false);
   config.require_neutral("partial_rotary_factor", 1.0);

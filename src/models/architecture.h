@@ -31,7 +31,8 @@ class Architecture {
   /// The format of a sparse layer's experts; throws when the layer's parts disagree.
   virtual formats::WeightFormat expert_format(const DecoderSpec& spec, TensorSource& tensors,
                                               std::int64_t layer) const;
-  virtual ExpertTensors take_experts(const DecoderSpec& spec, TensorSource& tensors, std::int64_t layer) const;
+  virtual ExpertTensors take_experts(const DecoderSpec& spec, TensorSource& tensors,
+                                     std::int64_t layer) const;
 };
 
 /// The architecture of `model_type`; throws `kUnsupported` with the supported names.

@@ -6,7 +6,8 @@
 
 namespace sabrewing::models {
 
-ConfigReader::ConfigReader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
+ConfigReader::ConfigReader(const Json& object, std::string where)
+    : object_(object), where_(std::move(where)) {
   SABREWING_CHECK(object.is_object(), kCorrupt, "[config] {}: expected a JSON object", where_);
 }
 
@@ -25,7 +26,8 @@ std::int64_t ConfigReader::integer_or(std::string_view key, std::int64_t fallbac
                                       std::int64_t high) {
   const Json* field = find(key);
   if (field == nullptr) return fallback;
-  if (!field->is_number_integer()) reject(key, fmt::format("is {}, expected an integer", field->dump().substr(0, 40)));
+  if (!field->is_number_integer())
+    reject(key, fmt::format("is {}, expected an integer", field->dump().substr(0, 40)));
   const bool too_large = field->is_number_unsigned() && field->get<std::uint64_t>() > INT64_MAX;
   if (too_large || field->get<std::int64_t>() < low || field->get<std::int64_t>() > high)
     reject(key, fmt::format("is {}, expected {} to {}", field->dump(), low, high));
@@ -55,7 +57,8 @@ double ConfigReader::number(std::string_view key, double low, double high) {
 bool ConfigReader::boolean_or(std::string_view key, bool fallback) {
   const Json* field = find(key);
   if (field == nullptr) return fallback;
-  if (!field->is_boolean()) reject(key, fmt::format("is {}, expected true or false", field->dump().substr(0, 40)));
+  if (!field->is_boolean())
+    reject(key, fmt::format("is {}, expected true or false", field->dump().substr(0, 40)));
   return field->get<bool>();
 }
 
@@ -78,8 +81,8 @@ std::vector<std::int64_t> ConfigReader::integers(std::string_view key, std::int6
   if (!field->is_array()) return {integer_or(key, 0, low, high)};
   for (const Json& item : *field) {
     if (!item.is_number_integer()) reject(key, "is no list of integers");
-    if ((item.is_number_unsigned() && item.get<std::uint64_t>() > INT64_MAX) || item.get<std::int64_t>() < low ||
-        item.get<std::int64_t>() > high)
+    if ((item.is_number_unsigned() && item.get<std::uint64_t>() > INT64_MAX) ||
+        item.get<std::int64_t>() < low || item.get<std::int64_t>() > high)
       reject(key, fmt::format("holds {}, expected {} to {}", item.dump(), low, high));
     values.push_back(item.get<std::int64_t>());
   }
@@ -105,8 +108,8 @@ void ConfigReader::ignore(std::initializer_list<std::string_view> keys) {
 void ConfigReader::require_neutral(std::string_view key, const Json& neutral) {
   const Json* field = find(key);
   if (field == nullptr || *field == neutral) return;
-  fail(ErrorCode::kUnsupported, "[config] {}: field \"{}\" is {}; only {} is supported for this architecture", where_,
-       key, field->dump().substr(0, 60), neutral.dump());
+  fail(ErrorCode::kUnsupported, "[config] {}: field \"{}\" is {}; only {} is supported for this architecture",
+       where_, key, field->dump().substr(0, 60), neutral.dump());
 }
 
 std::vector<std::string> ConfigReader::unread() const {

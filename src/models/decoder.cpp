@@ -46,19 +46,19 @@ struct Decoder::Layer {
 
 /// The step's buffers inside one arena.
 struct Decoder::Scratch {
-  Matrix hidden;       ///< (T, H) residual, FP32
-  Matrix normed;       ///< (T, H)
-  Matrix qkv;          ///< (T, q + 2 kv)
-  Matrix attended;     ///< (T, q)
-  Matrix branch;       ///< (T, H)
-  Matrix gate_up;      ///< (T, 2I), dense layers
-  Matrix activated;    ///< (T, I), dense layers
-  Matrix router;       ///< (T, E), FP32
+  Matrix hidden;                       ///< (T, H) residual, FP32
+  Matrix normed;                       ///< (T, H)
+  Matrix qkv;                          ///< (T, q + 2 kv)
+  Matrix attended;                     ///< (T, q)
+  Matrix branch;                       ///< (T, H)
+  Matrix gate_up;                      ///< (T, 2I), dense layers
+  Matrix activated;                    ///< (T, I), dense layers
+  Matrix router;                       ///< (T, E), FP32
   std::int32_t* expert_ids = nullptr;  ///< (T, top_k)
   float* expert_weights = nullptr;     ///< (T, top_k)
-  Matrix last_hidden;  ///< (R, H), FP32
-  Matrix last_normed;  ///< (R, H)
-  Matrix logits;       ///< (R, V), FP32
+  Matrix last_hidden;                  ///< (R, H), FP32
+  Matrix last_normed;                  ///< (R, H)
+  Matrix logits;                       ///< (R, V), FP32
   void* workspace = nullptr;
   std::size_t bytes = 0;
 };
@@ -120,8 +120,9 @@ formats::WeightFormat Decoder::module_format(const TensorSource& tensors,
   const formats::WeightFormat format = linear_format(*spec_.scheme, tensors, modules.front());
   for (const std::string& module : modules) {
     const formats::WeightFormat other = linear_format(*spec_.scheme, tensors, module);
-    SABREWING_CHECK(other == format, kUnsupported, "[plan] {} is {} but {} is {}: fused modules share one format",
-                    modules.front(), formats::to_string(format), module, formats::to_string(other));
+    SABREWING_CHECK(other == format, kUnsupported,
+                    "[plan] {} is {} but {} is {}: fused modules share one format", modules.front(),
+                    formats::to_string(format), module, formats::to_string(other));
   }
   return format;
 }
@@ -130,27 +131,29 @@ void Decoder::plan_layers(const TensorSource& tensors) {
   if (planned_) return;
   const DType act = backend_.activation_dtype();
   auto& source = const_cast<TensorSource&>(tensors);
-  embedding_ = std::make_unique<Linear>(
-      make_linear("model.embed_tokens", module_format(tensors, {"model.embed_tokens"}), spec_.vocabulary, spec_.hidden,
-                  false, DType::kF32));
+  embedding_ = std::make_unique<Linear>(make_linear("model.embed_tokens",
+                                                    module_format(tensors, {"model.embed_tokens"}),
+                                                    spec_.vocabulary, spec_.hidden, false, DType::kF32));
   if (!spec_.tied_embeddings)
-    head_ = std::make_unique<Linear>(
-        make_linear("lm_head", module_format(tensors, {"lm_head"}), spec_.vocabulary, spec_.hidden, false, DType::kF32));
+    head_ = std::make_unique<Linear>(make_linear("lm_head", module_format(tensors, {"lm_head"}),
+                                                 spec_.vocabulary, spec_.hidden, false, DType::kF32));
   for (std::size_t i = 0; i < spec_.layers.size(); ++i) {
     auto layer = std::make_unique<Layer>();
     layer->spec = spec_.layers[i];
     layer->prefix = fmt::format("model.layers.{}.", i);
     const std::string& p = layer->prefix;
-    layer->qkv = make_linear(p + "self_attn.qkv",
-                             module_format(tensors, {p + "self_attn.q_proj", p + "self_attn.k_proj", p + "self_attn.v_proj"}),
-                             spec_.q_width() + 2 * spec_.kv_width(), spec_.hidden, spec_.attention_bias, act);
-    layer->output = make_linear(p + "self_attn.o_proj", module_format(tensors, {p + "self_attn.o_proj"}), spec_.hidden,
-                                spec_.q_width(), spec_.attention_bias, act);
+    layer->qkv = make_linear(
+        p + "self_attn.qkv",
+        module_format(tensors, {p + "self_attn.q_proj", p + "self_attn.k_proj", p + "self_attn.v_proj"}),
+        spec_.q_width() + 2 * spec_.kv_width(), spec_.hidden, spec_.attention_bias, act);
+    layer->output = make_linear(p + "self_attn.o_proj", module_format(tensors, {p + "self_attn.o_proj"}),
+                                spec_.hidden, spec_.q_width(), spec_.attention_bias, act);
     if (!layer->spec.sparse) {
-      layer->gate_up = make_linear(p + "mlp.gate_up", module_format(tensors, {p + "mlp.gate_proj", p + "mlp.up_proj"}),
-                                   2 * spec_.intermediate, spec_.hidden, false, act);
-      layer->down = make_linear(p + "mlp.down_proj", module_format(tensors, {p + "mlp.down_proj"}), spec_.hidden,
-                                spec_.intermediate, false, act);
+      layer->gate_up =
+          make_linear(p + "mlp.gate_up", module_format(tensors, {p + "mlp.gate_proj", p + "mlp.up_proj"}),
+                      2 * spec_.intermediate, spec_.hidden, false, act);
+      layer->down = make_linear(p + "mlp.down_proj", module_format(tensors, {p + "mlp.down_proj"}),
+                                spec_.hidden, spec_.intermediate, false, act);
     } else {
       const std::string router = p + std::string(architecture_.router_module());
       layer->router = make_linear(router, module_format(tensors, {router}), spec_.experts, spec_.hidden,
@@ -177,8 +180,8 @@ void Decoder::plan_layers(const TensorSource& tensors) {
 std::vector<ModuleReport> Decoder::plan_modules(TensorSource& tensors) {
   plan_layers(tensors);
   std::vector<ModuleReport> reports;
-  const auto add = [&](const std::string& group, const formats::WeightFormat& format, const std::string& kernel,
-                       std::int64_t count, std::int64_t elements) {
+  const auto add = [&](const std::string& group, const formats::WeightFormat& format,
+                       const std::string& kernel, std::int64_t count, std::int64_t elements) {
     const std::string format_name = formats::to_string(format);
     // Scales add their own bits per element; ElementType widths and group sizes are exact here.
     double bits = format.element.bits;
@@ -315,8 +318,10 @@ Decoder::Scratch Decoder::layout_scratch(const Limits& limits, std::byte* base) 
   s.gate_up = carver.matrix(act, t, 2 * spec_.intermediate);
   s.activated = carver.matrix(act, t, spec_.intermediate);
   s.router = carver.matrix(DType::kF32, t, spec_.experts);
-  s.expert_ids = static_cast<std::int32_t*>(carver.take(static_cast<std::size_t>(t * spec_.top_k) * sizeof(std::int32_t)));
-  s.expert_weights = static_cast<float*>(carver.take(static_cast<std::size_t>(t * spec_.top_k) * sizeof(float)));
+  s.expert_ids = static_cast<std::int32_t*>(
+      carver.take(static_cast<std::size_t>(t * spec_.top_k) * sizeof(std::int32_t)));
+  s.expert_weights =
+      static_cast<float*>(carver.take(static_cast<std::size_t>(t * spec_.top_k) * sizeof(float)));
   s.last_hidden = carver.matrix(DType::kF32, r, spec_.hidden);
   s.last_normed = carver.matrix(act, r, spec_.hidden);
   s.logits = carver.matrix(DType::kF32, r, spec_.vocabulary);
@@ -351,7 +356,9 @@ Decoder::Scratch Decoder::layout_scratch(const Limits& limits, std::byte* base) 
   return s;
 }
 
-std::size_t Decoder::workspace_bytes(const Limits& limits) const { return layout_scratch(limits, nullptr).bytes; }
+std::size_t Decoder::workspace_bytes(const Limits& limits) const {
+  return layout_scratch(limits, nullptr).bytes;
+}
 
 void Decoder::reserve(const Limits& limits) {
   limits_ = limits;
@@ -372,8 +379,10 @@ Matrix Decoder::forward(const Batch& batch, const std::vector<KvLayer>& cache, c
                         std::int64_t logit_count) {
   SABREWING_CHECK(batch.tokens <= limits_.max_tokens && logit_count <= limits_.max_logit_rows &&
                       batch.sequences <= limits_.max_sequences && batch.max_context <= limits_.max_context,
-                  kInternal, "[model] a step of {} tokens, {} sequences, context {}, {} logit rows exceeds the reserved "
-                  "{}, {}, {}, {}", batch.tokens, batch.sequences, batch.max_context, logit_count, limits_.max_tokens,
+                  kInternal,
+                  "[model] a step of {} tokens, {} sequences, context {}, {} logit rows exceeds the reserved "
+                  "{}, {}, {}, {}",
+                  batch.tokens, batch.sequences, batch.max_context, logit_count, limits_.max_tokens,
                   limits_.max_sequences, limits_.max_context, limits_.max_logit_rows);
   const Scratch s = layout_scratch(limits_, static_cast<std::byte*>(arena_.data));
   const std::int64_t t = batch.tokens;
@@ -414,7 +423,8 @@ Matrix Decoder::forward(const Batch& batch, const std::vector<KvLayer>& cache, c
     backend_.rms_norm(hidden, floats(layer.post_norm), spec_.hidden, spec_.norm_epsilon, normed);
     if (layer.spec.sparse) {
       run_linear(layer.router, normed, rows(s.router), s);
-      backend_.route({rows(s.router), spec_.top_k, spec_.router_score, spec_.renormalize, s.expert_ids, s.expert_weights});
+      backend_.route({rows(s.router), spec_.top_k, spec_.router_score, spec_.renormalize, s.expert_ids,
+                      s.expert_weights});
       backend_.experts(*layer.experts_plan,
                        {normed, s.expert_ids, s.expert_weights, &layer.experts, branch, s.workspace});
     } else {

@@ -18,11 +18,11 @@ using LoadProgress = std::function<void(std::size_t consumed_bytes)>;
 
 /// One module group of a model: what `inspect` prints.
 struct ModuleReport {
-  std::string group;    ///< "attention qkv", "experts", "lm_head"
-  std::string format;   ///< "bf16", "mxfp4"
-  std::string kernel;   ///< from the plan
-  std::int64_t count = 0;      ///< matrices
-  std::size_t bytes = 0;       ///< as stored
+  std::string group;       ///< "attention qkv", "experts", "lm_head"
+  std::string format;      ///< "bf16", "mxfp4"
+  std::string kernel;      ///< from the plan
+  std::int64_t count = 0;  ///< matrices
+  std::size_t bytes = 0;   ///< as stored
 };
 
 /// The memory of one layer's cache: `blocks` of the given shape, keys then values.
@@ -77,11 +77,12 @@ class Decoder {
   struct Layer;
   struct Scratch;
 
-  Linear make_linear(const std::string& what, formats::WeightFormat format, std::int64_t n, std::int64_t k, bool bias,
-                     DType output) const;
+  Linear make_linear(const std::string& what, formats::WeightFormat format, std::int64_t n, std::int64_t k,
+                     bool bias, DType output) const;
   void plan_layers(const TensorSource& tensors);
   Scratch layout_scratch(const Limits& limits, std::byte* base) const;
-  formats::WeightFormat module_format(const TensorSource& tensors, const std::vector<std::string>& modules) const;
+  formats::WeightFormat module_format(const TensorSource& tensors,
+                                      const std::vector<std::string>& modules) const;
   void load_linear(Linear& linear, TensorSource& tensors, const std::vector<std::string>& modules,
                    const std::vector<std::int64_t>& rows);
   void load_experts(Layer& layer, TensorSource& tensors, std::int64_t index);

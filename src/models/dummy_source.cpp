@@ -23,19 +23,24 @@ void add_one(HostBuffer& buffer, DType dtype) {
     if (dtype == DType::kF32)
       buffer.as<float>()[i] += 1;
     else if (dtype == DType::kF16)
-      buffer.as<std::uint16_t>()[i] = formats::float_to_fp16(1 + formats::fp16_to_float(buffer.as<std::uint16_t>()[i]));
+      buffer.as<std::uint16_t>()[i] =
+          formats::float_to_fp16(1 + formats::fp16_to_float(buffer.as<std::uint16_t>()[i]));
     else
-      buffer.as<std::uint16_t>()[i] = formats::float_to_bf16(1 + formats::bf16_to_float(buffer.as<std::uint16_t>()[i]));
+      buffer.as<std::uint16_t>()[i] =
+          formats::float_to_bf16(1 + formats::bf16_to_float(buffer.as<std::uint16_t>()[i]));
   }
 }
 
 }  // namespace
 
-DType DummySource::dtype_of(const std::string&, std::initializer_list<DType> accepted) const { return *accepted.begin(); }
+DType DummySource::dtype_of(const std::string&, std::initializer_list<DType> accepted) const {
+  return *accepted.begin();
+}
 
 bool DummySource::has(const std::string&) const { return true; }
 
-TensorView DummySource::take(const std::string& name, const Shape& shape, std::initializer_list<DType> accepted) {
+TensorView DummySource::take(const std::string& name, const Shape& shape,
+                             std::initializer_list<DType> accepted) {
   const DType dtype = *accepted.begin();
   const auto elements = shape.checked_elements();
   SABREWING_CHECK(elements.has_value() && *elements <= (std::int64_t{1} << 48), kInvalidArgument,
@@ -59,11 +64,14 @@ TensorView DummySource::take(const std::string& name, const Shape& shape, std::i
       // Blocks and scales of one MXFP4 matrix are asked for one at a time.
       const bool scales = ends_with(name, "_scales");
       HostBuffer other(scales ? buffer.size() * 16 : buffer.size() / 16);
-      formats::fill_dummy_weight(formats::WeightFormat::mxfp4(), kRms, seed, scales ? other.span() : buffer.span(),
+      formats::fill_dummy_weight(formats::WeightFormat::mxfp4(), kRms, seed,
+                                 scales ? other.span() : buffer.span(),
                                  scales ? buffer.span() : other.span());
       break;
     }
-    default: fail(ErrorCode::kUnsupported, "[dummy] no random values for tensor {} of dtype {}", name, to_string(dtype));
+    default:
+      fail(ErrorCode::kUnsupported, "[dummy] no random values for tensor {} of dtype {}", name,
+           to_string(dtype));
   }
   const TensorView view{dtype, shape, buffer.span()};
   held_.emplace(buffer.data(), std::move(buffer));

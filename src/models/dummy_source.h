@@ -16,7 +16,8 @@ class DummySource final : public TensorSource {
 
   DType dtype_of(const std::string& name, std::initializer_list<DType> accepted) const override;
   bool has(const std::string& name) const override;
-  TensorView take(const std::string& name, const Shape& shape, std::initializer_list<DType> accepted) override;
+  TensorView take(const std::string& name, const Shape& shape,
+                  std::initializer_list<DType> accepted) override;
   void release(const TensorView& tensor) override;
   void finish(const std::vector<std::string>& ignored) override;
 

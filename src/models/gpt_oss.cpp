@@ -20,7 +20,8 @@ DecoderSpec GptOss::read(ConfigReader& config) const {
   read_common(config, spec, 64, 150000.0, yarn);
   spec.attention_bias = config.boolean_or("attention_bias", true);
   spec.sinks = true;
-  spec.experts = config.integer(config.find("num_local_experts") != nullptr ? "num_local_experts" : "num_experts", 1, 4096);
+  spec.experts = config.integer(
+      config.find("num_local_experts") != nullptr ? "num_local_experts" : "num_experts", 1, 4096);
   // Some releases repeat the count under the other name.
   if (config.integer_or("num_experts", spec.experts, 1, 4096) != spec.experts)
     config.reject("num_experts", fmt::format("differs from num_local_experts {}", spec.experts));
@@ -42,14 +43,16 @@ DecoderSpec GptOss::read(ConfigReader& config) const {
   return spec;
 }
 
-formats::WeightFormat GptOss::expert_format(const DecoderSpec& spec, TensorSource&, std::int64_t layer) const {
+formats::WeightFormat GptOss::expert_format(const DecoderSpec& spec, TensorSource&,
+                                            std::int64_t layer) const {
   const auto format = spec.scheme->configured(experts_module(layer) + ".gate_up_proj");
   SABREWING_CHECK(format == formats::WeightFormat::mxfp4(), kUnsupported,
                   "[load] {}: the experts of gpt_oss are read as mxfp4 only, and quantization_config says {}",
                   experts_module(layer), format ? formats::to_string(*format) : "not quantized");
   const auto divides = [&](std::int64_t width, const char* field) {
-    SABREWING_CHECK(width % kGroup == 0, kUnsupported, "[load] {}: {} {} is no multiple of the mxfp4 group {}",
-                    experts_module(layer), field, width, kGroup);
+    SABREWING_CHECK(width % kGroup == 0, kUnsupported,
+                    "[load] {}: {} {} is no multiple of the mxfp4 group {}", experts_module(layer), field,
+                    width, kGroup);
   };
   divides(spec.hidden, "hidden_size");
   divides(spec.expert_intermediate, "intermediate_size");
@@ -62,10 +65,12 @@ ExpertTensors GptOss::take_experts(const DecoderSpec& spec, TensorSource& tensor
   const std::int64_t width = spec.expert_intermediate;
   const std::int64_t hidden_groups = spec.hidden / kGroup;
   const std::int64_t width_groups = width / kGroup;
-  const TensorView gate_up = tensors.take(module + ".gate_up_proj_blocks", {experts, 2 * width, hidden_groups, 16}, {DType::kU8});
+  const TensorView gate_up =
+      tensors.take(module + ".gate_up_proj_blocks", {experts, 2 * width, hidden_groups, 16}, {DType::kU8});
   const TensorView gate_up_scales =
       tensors.take(module + ".gate_up_proj_scales", {experts, 2 * width, hidden_groups}, {DType::kU8});
-  const TensorView down = tensors.take(module + ".down_proj_blocks", {experts, spec.hidden, width_groups, 16}, {DType::kU8});
+  const TensorView down =
+      tensors.take(module + ".down_proj_blocks", {experts, spec.hidden, width_groups, 16}, {DType::kU8});
   const TensorView down_scales =
       tensors.take(module + ".down_proj_scales", {experts, spec.hidden, width_groups}, {DType::kU8});
 
@@ -88,7 +93,8 @@ ExpertTensors GptOss::take_experts(const DecoderSpec& spec, TensorSource& tensor
     result.sources.push_back(source);
   }
 
-  const std::vector<float> interleaved = take_floats(tensors, module + ".gate_up_proj_bias", {experts, 2 * width});
+  const std::vector<float> interleaved =
+      take_floats(tensors, module + ".gate_up_proj_bias", {experts, 2 * width});
   result.bias13.resize(interleaved.size());
   for (std::int64_t e = 0; e < experts; ++e)
     for (std::int64_t i = 0; i < 2 * width; ++i)

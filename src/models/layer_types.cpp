@@ -16,9 +16,10 @@ std::vector<bool> read_layer_types(ConfigReader& config, std::size_t layers,
     config.reject("layer_types", fmt::format("has {} entries for {} layers", types.size(), layers));
   for (std::size_t i = 0; i < layers; ++i) {
     sliding[i] = types[i] == "sliding_attention";
-    SABREWING_CHECK(sliding[i] || types[i] == "full_attention", kUnsupported,
-                    "[config] {}: field \"layer_types\" holds \"{}\"; supported: full_attention, sliding_attention",
-                    config.where(), types[i]);
+    SABREWING_CHECK(
+        sliding[i] || types[i] == "full_attention", kUnsupported,
+        "[config] {}: field \"layer_types\" holds \"{}\"; supported: full_attention, sliding_attention",
+        config.where(), types[i]);
   }
   return sliding;
 }

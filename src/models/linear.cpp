@@ -12,9 +12,12 @@ constexpr std::initializer_list<DType> kPlain{DType::kBF16, DType::kF16, DType::
 
 formats::WeightFormat plain_format(DType dtype) {
   switch (dtype) {
-    case DType::kF16: return formats::WeightFormat::fp16();
-    case DType::kF32: return formats::WeightFormat::fp32();
-    default: return formats::WeightFormat::bf16();
+    case DType::kF16:
+      return formats::WeightFormat::fp16();
+    case DType::kF32:
+      return formats::WeightFormat::fp32();
+    default:
+      return formats::WeightFormat::bf16();
   }
 }
 
@@ -23,8 +26,10 @@ formats::WeightFormat plain_format(DType dtype) {
 formats::WeightFormat linear_format(const formats::Scheme& scheme, const TensorSource& tensors,
                                     const std::string& module) {
   if (const auto format = scheme.configured(module))
-    fail(ErrorCode::kUnsupported, "[load] {}: quantization_config makes it {}, which this version reads for fused "
-         "experts only; list it in modules_to_not_convert", module, formats::to_string(*format));
+    fail(ErrorCode::kUnsupported,
+         "[load] {}: quantization_config makes it {}, which this version reads for fused "
+         "experts only; list it in modules_to_not_convert",
+         module, formats::to_string(*format));
   return plain_format(tensors.dtype_of(module + ".weight", kPlain));
 }
 

@@ -25,7 +25,8 @@ DecoderSpec Qwen3Moe::read(ConfigReader& config) const {
                                   ? config.integer_or("sliding_window", 4096, 1, std::int64_t{1} << 40)
                                   : 0;
   config.ignore({"sliding_window", "max_window_layers"});
-  const std::int64_t experts = config.integer(config.find("num_experts") != nullptr ? "num_experts" : "num_local_experts", 0, 4096);
+  const std::int64_t experts =
+      config.integer(config.find("num_experts") != nullptr ? "num_experts" : "num_local_experts", 0, 4096);
   const std::int64_t step = config.integer_or("decoder_sparse_step", 1, 1, 1024);
   const std::vector<std::int64_t> dense = config.integers("mlp_only_layers", 0, std::int64_t{1} << 20);
   bool any_dense = false;
@@ -56,14 +57,17 @@ formats::WeightFormat Qwen3Moe::expert_format(const DecoderSpec& spec, TensorSou
     for (const char* name : {"gate_proj", "up_proj", "down_proj"}) {
       const std::string module = projection(layer, e, name);
       const formats::WeightFormat other = linear_format(*spec.scheme, tensors, module);
-      SABREWING_CHECK(other == format, kUnsupported, "[load] {} is {} but {} is {}: the experts of a layer share one "
-                      "format", first, formats::to_string(format), module, formats::to_string(other));
+      SABREWING_CHECK(other == format, kUnsupported,
+                      "[load] {} is {} but {} is {}: the experts of a layer share one "
+                      "format",
+                      first, formats::to_string(format), module, formats::to_string(other));
     }
   }
   return format;
 }
 
-ExpertTensors Qwen3Moe::take_experts(const DecoderSpec& spec, TensorSource& tensors, std::int64_t layer) const {
+ExpertTensors Qwen3Moe::take_experts(const DecoderSpec& spec, TensorSource& tensors,
+                                     std::int64_t layer) const {
   ExpertTensors result;
   const auto take = [&](std::int64_t expert, const char* name, std::int64_t n, std::int64_t k) {
     LinearTensors linear = take_linear(*spec.scheme, tensors, projection(layer, expert, name), n, k);

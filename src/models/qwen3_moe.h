@@ -13,7 +13,8 @@ class Qwen3Moe final : public Architecture {
   std::string_view router_module() const override { return "mlp.gate"; }
   formats::WeightFormat expert_format(const DecoderSpec& spec, TensorSource& tensors,
                                       std::int64_t layer) const override;
-  ExpertTensors take_experts(const DecoderSpec& spec, TensorSource& tensors, std::int64_t layer) const override;
+  ExpertTensors take_experts(const DecoderSpec& spec, TensorSource& tensors,
+                             std::int64_t layer) const override;
 };
 
 }  // namespace sabrewing::models

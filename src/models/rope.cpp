@@ -40,8 +40,9 @@ Rope yarn(ConfigReader& fields, std::int64_t head_dim, std::int64_t max_position
   const bool truncate = fields.boolean_or("truncate", true);
   const double mscale = fields.number_or("mscale", 0, 0, 1e6);
   const double mscale_all = fields.number_or("mscale_all_dim", 0, 0, 1e6);
-  const double inferred = mscale != 0 && mscale_all != 0 ? log_scale(factor, mscale) / log_scale(factor, mscale_all)
-                                                         : log_scale(factor, 1);
+  const double inferred = mscale != 0 && mscale_all != 0
+                              ? log_scale(factor, mscale) / log_scale(factor, mscale_all)
+                              : log_scale(factor, 1);
   const double attention_factor = fields.number_or("attention_factor", inferred, 0, 1e6);
 
   double low = correction_dimension(beta_fast, head_dim, theta, original);
@@ -79,12 +80,15 @@ Rope read_rope(ConfigReader& config, std::int64_t head_dim, std::int64_t max_pos
   const Json empty = Json::object();
   if (!source.is_object() && !source.is_null()) config.reject(name, "is no object");
   for (const auto& [key, value] : source.items())
-    SABREWING_CHECK(!value.is_object(), kUnsupported, "[config] {}: field \"{}\" differs per layer type (\"{}\"), "
-                    "which is not supported", config.where(), name, key);
+    SABREWING_CHECK(!value.is_object(), kUnsupported,
+                    "[config] {}: field \"{}\" differs per layer type (\"{}\"), "
+                    "which is not supported",
+                    config.where(), name, key);
   ConfigReader fields(source.is_null() ? empty : source, config.where() + ": " + name);
 
   const double theta = fields.number_or("rope_theta", outer_theta, 1, 1e12);
-  SABREWING_CHECK(theta > 1, kCorrupt, "[config] {}: rope_theta is {}, expected more than 1", config.where(), theta);
+  SABREWING_CHECK(theta > 1, kCorrupt, "[config] {}: rope_theta is {}, expected more than 1", config.where(),
+                  theta);
   std::string type = fields.text_or("rope_type", "");
   if (type.empty()) type = fields.text_or("type", "default");
   fields.require_neutral("partial_rotary_factor", 1.0);
@@ -102,13 +106,14 @@ Rope read_rope(ConfigReader& config, std::int64_t head_dim, std::int64_t max_pos
   } else if (type == "yarn") {
     rope = yarn(fields, head_dim, max_positions, theta);
   } else {
-    fail(ErrorCode::kUnsupported, "[config] {}: {} type \"{}\" is not supported; supported: default, linear, yarn",
-         config.where(), name, type);
+    fail(ErrorCode::kUnsupported,
+         "[config] {}: {} type \"{}\" is not supported; supported: default, linear, yarn", config.where(),
+         name, type);
   }
   fields.ignore({"type", "rope_type"});
   for (const std::string& key : fields.unread())
-    fail(ErrorCode::kUnsupported, "[config] {}: field \"{}\" of {} is not supported for type \"{}\"", config.where(),
-         key, name, type);
+    fail(ErrorCode::kUnsupported, "[config] {}: field \"{}\" of {} is not supported for type \"{}\"",
+         config.where(), key, name, type);
   return rope;
 }
 

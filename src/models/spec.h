@@ -48,8 +48,8 @@ struct DecoderSpec {
   float activation_limit = 0;
 
   std::shared_ptr<const formats::Scheme> scheme;  ///< which modules are quantized, and how
-  std::vector<std::int64_t> eos_ids;    ///< from config.json
-  std::vector<std::string> unknown_fields;  ///< of config.json; the loader warns about them
+  std::vector<std::int64_t> eos_ids;              ///< from config.json
+  std::vector<std::string> unknown_fields;        ///< of config.json; the loader warns about them
 
   std::int64_t q_width() const { return q_heads * head_dim; }
   std::int64_t kv_width() const { return kv_heads * head_dim; }

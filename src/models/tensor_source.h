@@ -21,7 +21,8 @@ class TensorSource {
 
   /// The tensor, counted as consumed; it must have this shape and one of these dtypes. Errors
   /// (`kNotFound`, `kCorrupt`) name the tensor and what was expected.
-  virtual TensorView take(const std::string& name, const Shape& shape, std::initializer_list<DType> accepted) = 0;
+  virtual TensorView take(const std::string& name, const Shape& shape,
+                          std::initializer_list<DType> accepted) = 0;
 
   /// The caller has copied what it needs of `tensor`.
   virtual void release(const TensorView& tensor) = 0;

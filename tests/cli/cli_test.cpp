@@ -36,7 +36,8 @@ class CliTest : public testing::Test {
   Outcome run(const std::string& arguments, const std::string& before = "") {
     const std::string out = folder_ / "out.txt";
     const std::string err = folder_ / "err.txt";
-    const std::string command = before + " " SABREWING_BINARY " " + arguments + " >'" + out + "' 2>'" + err + "' </dev/null";
+    const std::string command =
+        before + " " SABREWING_BINARY " " + arguments + " >'" + out + "' 2>'" + err + "' </dev/null";
     const int status = std::system(command.c_str());
     Outcome outcome;
     outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -49,7 +50,8 @@ class CliTest : public testing::Test {
     EXPECT_EQ(outcome.code, code) << arguments << "\n" << outcome.err;
     EXPECT_NE(outcome.err.find(message), std::string::npos) << arguments << "\n" << outcome.err;
     EXPECT_EQ(outcome.out, "") << arguments;
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << arguments << "\n" << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << arguments << "\n"
+                                                                           << outcome.err;
   }
   /// A copy of a model folder to damage.
   fs::path copy(const std::string& name) {
@@ -78,8 +80,9 @@ TEST_F(CliTest, HelpAndVersion) {
 }
 
 TEST_F(CliTest, UsageErrorsExitWithTwo) {
-  for (const char* arguments : {"", "fly", "run", "run m --temperature", "run m --device tpu", "run m --max-tokens x",
-                                "run m --prompt a --messages b", "verify m", "eval m", "bench", "cache", "run m --block-size 0"}) {
+  for (const char* arguments :
+       {"", "fly", "run", "run m --temperature", "run m --device tpu", "run m --max-tokens x",
+        "run m --prompt a --messages b", "verify m", "eval m", "bench", "cache", "run m --block-size 0"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments << "\n" << outcome.err;
     EXPECT_NE(outcome.err, "") << arguments;
@@ -88,7 +91,9 @@ TEST_F(CliTest, UsageErrorsExitWithTwo) {
 
 TEST_F(CliTest, AnswersAWordProblem) {
   const std::string model = kModels / "mini-gpt-oss";
-  const Outcome text = run("run " + model + " --prompt 'Gia is 24 years old. Dan is 8 years older than Gia. How old will Dan be in 9 years?'");
+  const Outcome text =
+      run("run " + model +
+          " --prompt 'Gia is 24 years old. Dan is 8 years older than Gia. How old will Dan be in 9 years?'");
   EXPECT_EQ(text.code, 0) << text.err;
   EXPECT_NE(text.out.find("#### 41"), std::string::npos) << text.out;
   EXPECT_NE(text.err.find("tokens/s"), std::string::npos) << text.err;
@@ -104,9 +109,11 @@ TEST_F(CliTest, VerifiesEveryModel) {
   for (const char* name : {"mini-gpt-oss", "mini-qwen3", "mini-qwen3-moe"})
     for (const char* precision : {"exact", "default"}) {
       const std::string model = kModels / name;
-      const Outcome outcome = run("verify " + model + " --reference " + model + "/reference.json --precision " + precision + " --json");
+      const Outcome outcome = run("verify " + model + " --reference " + model +
+                                  "/reference.json --precision " + precision + " --json");
       EXPECT_EQ(outcome.code, 0) << name << " " << precision << "\n" << outcome.out << outcome.err;
-      EXPECT_GE(parse_json(outcome.out, "output")["top_choice_share"].get<double>(), 0.98) << name << " " << precision;
+      EXPECT_GE(parse_json(outcome.out, "output")["top_choice_share"].get<double>(), 0.98)
+          << name << " " << precision;
     }
 }
 
@@ -115,11 +122,14 @@ TEST_F(CliTest, VerifyFailsOnAWrongReference) {
   OrderedJson reference = parse_ordered_json(read_text_file(model + "/reference.json", 1 << 24), "test");
   reference["cases"][0]["last_logits"][5] = reference["cases"][0]["last_logits"][5].get<double>() + 0.01;
   std::ofstream(folder_ / "logits.json") << reference.dump();
-  EXPECT_EQ(run("verify " + model + " --precision exact --reference " + (folder_ / "logits.json").string()).code, 1);
+  EXPECT_EQ(
+      run("verify " + model + " --precision exact --reference " + (folder_ / "logits.json").string()).code,
+      1);
   reference = parse_ordered_json(read_text_file(model + "/reference.json", 1 << 24), "test");
   reference["cases"][1]["greedy_ids"][3] = 7;
   std::ofstream(folder_ / "ids.json") << reference.dump();
-  EXPECT_EQ(run("verify " + model + " --precision exact --reference " + (folder_ / "ids.json").string()).code, 1);
+  EXPECT_EQ(run("verify " + model + " --precision exact --reference " + (folder_ / "ids.json").string()).code,
+            1);
 }
 
 TEST_F(CliTest, RefusesBadFlagValues) {
@@ -169,7 +179,8 @@ TEST_F(CliTest, RefusesDamagedFolders) {
 TEST_F(CliTest, DummyWeightsNeedOnlyAConfig) {
   const fs::path config = folder_ / "some-config.json";
   fs::copy(kModels / "mini-gpt-oss" / "config.json", config);
-  const Outcome outcome = run("bench latency " + config.string() + " --load-format dummy --prompt-tokens 8 --output-tokens 4 --repeats 1");
+  const Outcome outcome = run("bench latency " + config.string() +
+                              " --load-format dummy --prompt-tokens 8 --output-tokens 4 --repeats 1");
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_NE(outcome.out.find("decode"), std::string::npos);
   EXPECT_EQ(run("inspect " + config.string() + " --load-format dummy --json").code, 0);

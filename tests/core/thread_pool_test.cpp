@@ -25,7 +25,10 @@ TEST(ThreadPool, RunsEveryIndexOnce) {
 
 TEST(ThreadPool, RethrowsAndStaysUsable) {
   ThreadPool pool(3);
-  EXPECT_THROW(pool.parallel_for(100, [](std::int64_t i, int) { if (i == 7) throw std::runtime_error("x"); }),
+  EXPECT_THROW(pool.parallel_for(100,
+                                 [](std::int64_t i, int) {
+                                   if (i == 7) throw std::runtime_error("x");
+                                 }),
                std::runtime_error);
   std::atomic<int> sum{0};
   pool.parallel_for(100, [&](std::int64_t, int) { ++sum; });

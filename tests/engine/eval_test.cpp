@@ -47,7 +47,8 @@ TEST(Eval, NamesTheLineOfABadQuestion) {
     read_questions(file);
     FAIL();
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("questions.jsonl line 3: field \"answer\""), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("questions.jsonl line 3: field \"answer\""), std::string::npos)
+        << error.what();
   }
 }
 

@@ -26,7 +26,8 @@ struct Setting {
 };
 
 /// Logits after every token of the prompt, (tokens, vocabulary).
-std::vector<float> run(const std::filesystem::path& folder, const std::vector<std::int32_t>& prompt, const Setting& setting) {
+std::vector<float> run(const std::filesystem::path& folder, const std::vector<std::int32_t>& prompt,
+                       const Setting& setting) {
   models::DecoderSpec spec = models::read_spec(folder / "config.json");
   const auto backend = kernels::cpu::make_cpu_backend({setting.threads, setting.tier});
   models::Decoder model(std::move(spec), *backend, setting.accuracy);
@@ -40,7 +41,8 @@ std::vector<float> run(const std::filesystem::path& folder, const std::vector<st
   std::vector<float> logits;
   for (std::int64_t at = 0; at < tokens; at += setting.chunk) {
     engine::StepSequence step;
-    step.tokens = std::span(prompt).subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(std::min(setting.chunk, tokens - at)));
+    step.tokens = std::span(prompt).subspan(static_cast<std::size_t>(at),
+                                            static_cast<std::size_t>(std::min(setting.chunk, tokens - at)));
     step.first_position = at;
     step.blocks = blocks;
     step.all_logits = true;
@@ -75,7 +77,8 @@ TEST_P(ModelGolden, ExactWithinBound) {
       ASSERT_LE(difference, 2e-3F) << "position " << golden.positions[p] << " token " << v;
       largest = std::max(largest, difference);
     }
-  std::printf("%s: %zu tokens, largest logit difference %.2e\n", GetParam().c_str(), golden.prompt.size(), largest);
+  std::printf("%s: %zu tokens, largest logit difference %.2e\n", GetParam().c_str(), golden.prompt.size(),
+              largest);
 }
 
 TEST_P(ModelGolden, ExactIsBitwiseIndependentOfTheSchedule) {

@@ -217,6 +217,22 @@ TEST_F(EngineTest, ScoresPrompts) {
   EXPECT_EQ(answers[0].ids, answers[3].ids);
 }
 
+TEST_F(EngineTest, ScoresAPromptOnceThoughPreemptedInIt) {
+  EngineOptions options;
+  options.max_chunk_tokens = 5;
+  options.kv_blocks = 17;
+  const auto engine = make(options);
+  std::vector<Request> requests = {greedy(prompt(), 100), greedy(prompt(7), 3)};
+  requests[0].prompt.resize(30);
+  requests[1].prompt_logprobs = 0;
+  const std::vector<Answer> answers = ask(*engine, requests);
+  EXPECT_GT(engine->stats().preemptions, 0);
+  EXPECT_EQ(answers[1].prompt_logprobs.size(), prompt(7).size() - 1);
+  for (std::size_t i = 0; i + 1 < prompt(7).size(); ++i)
+    ASSERT_EQ(answers[1].prompt_logprobs[i].chosen.id, prompt(7)[i + 1]);
+  EXPECT_EQ(answers[1].ids, Ids(continuation(7).begin(), continuation(7).begin() + 3));
+}
+
 /// Allows tokens below a bound, then ends after some.
 class BoundMask final : public TokenMask {
  public:

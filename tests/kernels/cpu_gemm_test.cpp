@@ -107,12 +107,14 @@ Weight random_weight(const WeightFormat& format, std::int64_t n, std::int64_t k,
   return w;
 }
 
-enum class Mode { kExact, kInt8, kBF16 };
+enum class Mode { kExact, kInt8, kBF16, kInt16 };
 
 ActivationFormat activation_of(Mode mode) {
   switch (mode) {
     case Mode::kInt8:
       return ActivationFormat::per_group(formats::ElementType::integer(8), 32, formats::kFP32);
+    case Mode::kInt16:
+      return ActivationFormat::per_group(formats::ElementType::integer(16), 32, formats::kFP32);
     case Mode::kBF16:
       return ActivationFormat::bf16();
     default:
@@ -164,21 +166,32 @@ std::vector<float> random_activations(std::int64_t m, std::int64_t k, std::mt199
   return a;
 }
 
+/// Rounds each group of 32 of a row to multiples of its largest magnitude / steps.
+template <typename T>
+void round_groups(const std::vector<T>& from, std::int64_t k, float steps, std::vector<double>& to) {
+  const auto row = static_cast<std::size_t>(k);
+  for (std::size_t first = 0; first < from.size();) {
+    const std::size_t end = std::min(first + 32, (first / row + 1) * row);
+    float largest = 0;
+    for (std::size_t i = first; i < end; ++i)
+      largest = std::max(largest, std::fabs(static_cast<float>(from[i])));
+    // The definition rounds this product to FP32, which decides near ties.
+    const float inverse = steps / largest;
+    for (std::size_t i = first; i < end; ++i) {
+      const float scaled = static_cast<float>(from[i]) * inverse;
+      to[i] = largest == 0 ? 0 : std::nearbyint(double{scaled}) * double{largest} / double{steps};
+    }
+    first = end;
+  }
+}
+
 /// What the inner product sees, by the definition of each activation format.
 std::vector<double> seen_activations(Mode mode, const std::vector<float>& a, std::int64_t k) {
   std::vector<double> seen(a.begin(), a.end());
   if (mode == Mode::kBF16)
     for (auto& v : seen) v = round_bf16(v);
-  if (mode != Mode::kInt8) return seen;
-  for (std::size_t first = 0; first < seen.size(); first += 32) {
-    float largest = 0;
-    for (std::size_t i = first; i < first + 32; ++i) largest = std::max(largest, std::fabs(a[i]));
-    // The definition rounds this product to FP32, which decides near ties.
-    const float inverse = 127 / largest;
-    for (std::size_t i = first; i < first + 32; ++i)
-      seen[i] = largest == 0 ? 0 : std::nearbyint(double{a[i] * inverse}) * largest / 127;
-  }
-  EXPECT_EQ(seen.size() % static_cast<std::size_t>(k), 0u);
+  if (mode == Mode::kInt8) round_groups(a, k, 127, seen);
+  if (mode == Mode::kInt16) round_groups(a, k, 16383, seen);
   return seen;
 }
 
@@ -207,6 +220,8 @@ void check_products(const Gemm& gemm, const Case& c, const Shape& shape, std::mt
   const Weight w = random_weight(c.format, shape.n, shape.k, random);
   const std::vector<float> a = random_activations(kRows, shape.k, random);
   const std::vector<double> seen = seen_activations(c.mode, a, shape.k);
+  std::vector<double> seen_weights = w.decoded;
+  if (c.mode == Mode::kInt16) round_groups(w.decoded, shape.k, 4095, seen_weights);
   std::vector<float> bias(static_cast<std::size_t>(shape.n));
   for (auto& b : bias) b = std::normal_distribution<float>(0, 1)(random);
   const std::vector<float> result = run_gemm(gemm, w, c.mode, a, kRows, bias.data());
@@ -221,11 +236,11 @@ void check_products(const Gemm& gemm, const Case& c, const Shape& shape, std::mt
       double size = std::fabs(sum);
       for (std::int64_t l = 0; l < shape.k; ++l) {
         const double product = seen[static_cast<std::size_t>(i * shape.k + l)] *
-                               w.decoded[static_cast<std::size_t>(j * shape.k + l)];
+                               seen_weights[static_cast<std::size_t>(j * shape.k + l)];
         sum += product;
         size += std::fabs(product);
       }
-      const double bound = size * (unit + (c.mode == Mode::kInt8 ? 1e-6 : 0));
+      const double bound = size * (unit + (c.mode == Mode::kInt8 || c.mode == Mode::kInt16 ? 1e-6 : 0));
       const double got = result[static_cast<std::size_t>(i * shape.n + j)];
       if (!(std::fabs(got - sum) <= bound) && bad++ < 5)
         ADD_FAILURE() << "(" << i << ", " << j << ") is " << got << ", " << sum << " +- " << bound
@@ -247,12 +262,12 @@ TEST_P(CpuGemm, MatchesFloat64AndDoesNotDependOnM) {
   ThreadPool pool(2);
   const Gemm kernels = gemm(pool);
   std::mt19937 random(1);
-  const std::vector<Case> cases = {
-      {WeightFormat::bf16(), Mode::kExact}, {WeightFormat::fp16(), Mode::kExact},
-      {WeightFormat::fp32(), Mode::kExact}, {WeightFormat::mxfp4(), Mode::kExact},
-      {WeightFormat::mxfp4(), Mode::kInt8}, {WeightFormat::bf16(), Mode::kBF16}};
+  std::vector<Case> cases = {{WeightFormat::bf16(), Mode::kExact}, {WeightFormat::fp16(), Mode::kExact},
+                             {WeightFormat::fp32(), Mode::kExact}, {WeightFormat::mxfp4(), Mode::kExact},
+                             {WeightFormat::mxfp4(), Mode::kInt8}, {WeightFormat::bf16(), Mode::kBF16}};
   const std::vector<Shape> shapes = {{1, 32},   {15, 64},    {16, 96},  {17, 192},
                                      {33, 544}, {192, 1056}, {65, 2880}};
+  if (GetParam() == CpuTier::kAvx512) cases.push_back({WeightFormat::bf16(), Mode::kInt16});
   for (const Case& c : cases)
     for (const Shape& shape : shapes) check_products(kernels, c, shape, random);
   for (const Case& c : cases) {
@@ -362,6 +377,46 @@ TEST_P(CpuGemm, QuantizationErrorBound) {
   EXPECT_GT(std::sqrt(error / size), 0.001);
 }
 
+TEST(CpuGemmInt16, SpecialValuesAndErrorBound) {
+  if (!supports(cpu_features(), CpuTier::kAvx512)) GTEST_SKIP() << "this processor lacks avx512";
+  ThreadPool pool(1);
+  const Gemm kernels(CpuTier::kAvx512, cpu_features(), pool);
+  std::mt19937 random(13);
+  Weight w = random_weight(WeightFormat::bf16(), 16, 2880, random);
+  std::vector<float> a = random_activations(16, 2880, random);
+  const std::vector<float> exact = run_gemm(kernels, w, Mode::kExact, a, 16, nullptr);
+  const std::vector<float> fast = run_gemm(kernels, w, Mode::kInt16, a, 16, nullptr);
+  const std::vector<float> bf16 = run_gemm(kernels, w, Mode::kBF16, a, 16, nullptr);
+  const auto error = [&](const std::vector<float>& other) {
+    double sum = 0;
+    double size = 0;
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      sum += std::pow(double{exact[i]} - other[i], 2);
+      size += std::pow(double{exact[i]}, 2);
+    }
+    return std::sqrt(sum / size);
+  };
+  EXPECT_LT(error(fast), 4e-4);
+  EXPECT_LT(error(fast), error(bf16) / 4);
+
+  const std::uint16_t infinity = 0x7f80;
+  const std::uint16_t tiny = 0x0001;
+  put(w.values, (3 * 2880 + 40) * 2, &infinity, 2);
+  for (std::size_t i = 0; i < 2880; ++i) put(w.values, (5 * 2880 + i) * 2, &tiny, 2);
+  std::fill_n(a.begin(), 2880, 0.0f);
+  std::fill_n(a.begin() + 2880, 2880, 1e-40f);
+  a[2 * 2880 + 7] = std::numeric_limits<float>::infinity();
+  const std::vector<float> out = run_gemm(kernels, w, Mode::kInt16, a, 4, nullptr);
+  for (std::size_t j = 0; j < 16; ++j) {
+    if (j == 3) continue;
+    EXPECT_EQ(out[j], 0) << j;
+    EXPECT_EQ(out[16 + j], 0) << j;
+    EXPECT_TRUE(std::isnan(out[32 + j])) << j;
+    EXPECT_TRUE(j == 5 ? out[48 + j] == 0 : std::isfinite(out[48 + j])) << j;
+  }
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_TRUE(std::isnan(out[i * 16 + 3])) << i;
+}
+
 TEST_P(CpuGemm, ThreadCountAndDtypes) {
   ThreadPool one(1);
   ThreadPool three(3);
@@ -412,7 +467,8 @@ TEST(CpuGemmFeatures, Avx512WithoutBf16Dot) {
   ThreadPool pool(2);
   std::mt19937 random(12);
   const Gemm kernels(CpuTier::kAvx512, features, pool);
-  EXPECT_EQ(kernels.preferred_activation(WeightFormat::bf16(), Accuracy::kDefault), ActivationFormat::fp32());
+  EXPECT_EQ(kernels.preferred_activation(WeightFormat::bf16(), Accuracy::kDefault),
+            activation_of(Mode::kInt16));
   check_products(kernels, {WeightFormat::bf16(), Mode::kBF16}, {33, 97}, random);
   features = cpu_features();
   if (!features.avx512_bf16) return;

@@ -159,8 +159,8 @@ Feasibility Experts::can_implement(const ExpertsDesc& desc) const {
                                        desc.experts, desc.top_k, desc.hidden, desc.intermediate));
   const formats::ActivationFormat activation =
       preferred_activation(desc.weight, desc.accuracy, features_, kernels_);
-  const Feasibility up = Operand::check(desc.weight, activation, desc.accuracy, desc.hidden);
-  return up ? Operand::check(desc.weight, activation, desc.accuracy, desc.intermediate) : up;
+  const Feasibility up = Operand::check(desc.weight, activation, desc.accuracy, desc.hidden, kernels_);
+  return up ? Operand::check(desc.weight, activation, desc.accuracy, desc.intermediate, kernels_) : up;
 }
 
 ExpertsPlanPtr Experts::plan(const ExpertsDesc& desc) const {

@@ -103,7 +103,7 @@ Feasibility Gemm::can_implement(const GemmDesc& desc) const {
   if (desc.n < 1) return Feasibility::no(fmt::format("N of {} is not positive", desc.n));
   if (desc.output != DType::kF32 && desc.output != DType::kBF16)
     return Feasibility::no(fmt::format("outputs are F32 or BF16 on the CPU, not {}", to_string(desc.output)));
-  return Operand::check(desc.weight, desc.activation, desc.accuracy, desc.k);
+  return Operand::check(desc.weight, desc.activation, desc.accuracy, desc.k, kernels_);
 }
 
 formats::ActivationFormat Gemm::preferred_activation(const formats::WeightFormat& weight,

@@ -9,6 +9,8 @@
 namespace sabrewing::kernels::cpu {
 namespace {
 
+const formats::ActivationFormat kInt16Groups =
+    formats::ActivationFormat::per_group(formats::ElementType::integer(16), kGroup, formats::kFP32);
 const formats::ActivationFormat kInt8Groups =
     formats::ActivationFormat::per_group(formats::ElementType::integer(8), kGroup, formats::kFP32);
 
@@ -63,13 +65,16 @@ formats::ActivationFormat preferred_activation(const formats::WeightFormat& weig
   if (accuracy != Accuracy::kExact) {
     if (weight == formats::WeightFormat::mxfp4()) return kInt8Groups;
     const bool dot = features.fast_bf16_dot && kernels.bf16_bf16 != nullptr;
-    if (weight == formats::WeightFormat::bf16() && dot) return formats::ActivationFormat::bf16();
+    if (weight == formats::WeightFormat::bf16()) {
+      if (dot) return formats::ActivationFormat::bf16();
+      if (kernels.bf16_int16 != nullptr) return kInt16Groups;
+    }
   }
   return formats::ActivationFormat::fp32();
 }
 
 Feasibility Operand::check(const formats::WeightFormat& weight, const formats::ActivationFormat& activation,
-                           Accuracy accuracy, std::int64_t k) {
+                           Accuracy accuracy, std::int64_t k, const PanelKernels& kernels) {
   const std::optional<WeightKind> kind = weight_kind(weight);
   if (!kind)
     return Feasibility::no(
@@ -83,13 +88,15 @@ Feasibility Operand::check(const formats::WeightFormat& weight, const formats::A
         fmt::format("exact arithmetic takes fp32 activations, not {}", formats::to_string(activation)));
   if (activation == formats::ActivationFormat::bf16() && *kind == WeightKind::kBF16)
     return Feasibility::yes();
+  if (activation == kInt16Groups && *kind == WeightKind::kBF16 && kernels.bf16_int16 != nullptr)
+    return Feasibility::yes();
   if (activation == kInt8Groups && *kind == WeightKind::kMXFP4) return Feasibility::yes();
-  return Feasibility::no(fmt::format("{} weights take {}fp32 activations on the CPU, not {}",
-                                     weight_name(*kind),
-                                     *kind == WeightKind::kBF16    ? "bf16 or "
-                                     : *kind == WeightKind::kMXFP4 ? "int8 g32 or "
-                                                                   : "",
-                                     formats::to_string(activation)));
+  return Feasibility::no(fmt::format(
+      "{} weights take {}fp32 activations on the CPU, not {}", weight_name(*kind),
+      *kind == WeightKind::kBF16    ? (kernels.bf16_int16 != nullptr ? "bf16, int16 g32 or " : "bf16 or ")
+      : *kind == WeightKind::kMXFP4 ? "int8 g32 or "
+                                    : "",
+      formats::to_string(activation)));
 }
 
 Operand::Operand(const formats::WeightFormat& weight, const formats::ActivationFormat& activation,
@@ -102,6 +109,10 @@ Operand::Operand(const formats::WeightFormat& weight, const formats::ActivationF
     mode_ = Mode::kInt8;
     kernel_ = kernels.mxfp4_int8;
     row_bytes_ = columns / kGroup * kInt8GroupBytes;
+  } else if (activation == kInt16Groups) {
+    mode_ = Mode::kInt16;
+    kernel_ = kernels.bf16_int16;
+    row_bytes_ = (columns + kGroup - 1) / kGroup * kInt16GroupBytes;
   } else if (activation == formats::ActivationFormat::bf16()) {
     mode_ = Mode::kF32Rounded;
     if (kernels.bf16_bf16 != nullptr) {
@@ -116,6 +127,7 @@ Operand::Operand(const formats::WeightFormat& weight, const formats::ActivationF
 std::string Operand::describe() const {
   const char* activation = "fp32";
   if (mode_ == Mode::kInt8) activation = "int8 g32";
+  if (mode_ == Mode::kInt16) activation = "int16 g32";
   if (mode_ == Mode::kBF16) activation = "bf16";
   if (mode_ == Mode::kF32Rounded) activation = "bf16 (fp32 multiply-add)";
   return fmt::format("cpu_{} {} x {}", kernels_.name, weight_name(layout_.kind), activation);
@@ -146,6 +158,16 @@ void Operand::stage_part(const float* x, std::int64_t first, std::int64_t count,
       auto* values = reinterpret_cast<std::uint16_t*>(to) + begin;
       ops_->to_bf16(x, count, values);
       if (first + count == layout_.k && layout_.k % 2 != 0) values[size] = 0;
+      break;
+    }
+    case Mode::kInt16: {
+      const std::int64_t whole = count / kGroup;
+      kernels_.quantize_int16(x, first / kGroup, whole, to);
+      if (count % kGroup != 0) {
+        float last[kGroup] = {};
+        std::memcpy(last, x + whole * kGroup, static_cast<std::size_t>(count % kGroup) * sizeof(float));
+        kernels_.quantize_int16(last, first / kGroup + whole, 1, to);
+      }
       break;
     }
     case Mode::kInt8:

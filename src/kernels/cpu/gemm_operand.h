@@ -19,7 +19,8 @@ namespace sabrewing::kernels::cpu {
 PanelKernels select_panel_kernels(CpuTier tier, const CpuFeatures& features);
 
 /// The activation format that the fastest kernel of `accuracy` reads: FP32; int8 in groups of 32 for MXFP4;
-/// BF16 for BF16 weights where the processor's BF16 dot product is the faster one.
+/// for BF16 weights, BF16 where the processor's BF16 dot product is its fastest, else int16 in groups of 32
+/// where there is such a kernel.
 formats::ActivationFormat preferred_activation(const formats::WeightFormat& weight, Accuracy accuracy,
                                                const CpuFeatures& features, const PanelKernels& kernels);
 
@@ -31,11 +32,12 @@ class Operand {
     kF32Rounded,  ///< rounded to BF16, kept as FP32
     kBF16,        ///< rounded to BF16
     kInt8,        ///< PanelKernels::quantize_int8
+    kInt16,       ///< PanelKernels::quantize_int16
   };
 
   /// The rule that is broken where the kernels cannot compute this product.
   static Feasibility check(const formats::WeightFormat& weight, const formats::ActivationFormat& activation,
-                           Accuracy accuracy, std::int64_t k);
+                           Accuracy accuracy, std::int64_t k, const PanelKernels& kernels);
   /// For a product that `check` allows.
   Operand(const formats::WeightFormat& weight, const formats::ActivationFormat& activation, std::int64_t k,
           const PanelKernels& kernels, const OpsKernels& ops);

@@ -1,7 +1,8 @@
-// AVX-512 inner loops: 6 rows of activations by 4 (FP32 multiply-add) or 2 (int8) panels in registers.
-// A call with one tile of rows decodes the weights as it streams over them. With more rows, K is cut so that
-// the weights of a cut stay in the first-level cache, MXFP4 decoded to bytes there, and the sums of a tile
-// are kept in `out` between cuts: an output sees the same operations in the same order either way.
+// AVX-512 inner loops: 6 rows of activations by 4 (FP32 multiply-add) or 2 (integers) panels in registers.
+// K is cut so that the weights of a cut stay in the first-level cache, for the integer products decoded there
+// (MXFP4 to bytes, BF16 to 13 bits), and the sums of a tile are kept in `out` between cuts. Few rows take
+// MXFP4 and FP32 products in one cut and decode as they stream. An output sees the same operations in the
+// same order whatever the number of rows.
 
 #include <immintrin.h>
 
@@ -13,6 +14,9 @@ namespace {
 constexpr int kTileRows = 6;
 constexpr std::int64_t kCutF32 = 192;         // of K
 constexpr std::int64_t kCutGroups = 16;       // of K / kGroup
+constexpr std::int64_t kCutInt16 = 8;         // of K / kGroup
+constexpr std::size_t kPrefetchInt16 = 2048;  // ahead of the weights being converted
+constexpr int kAheadInt16 = 256;              // per group of a tile
 constexpr std::int64_t kStreamRows = 3;       // up to which MXFP4 takes four panels at once
 constexpr std::int64_t kDirectRows = 12;      // up to which MXFP4 is decoded in each tile
 constexpr std::int64_t kAheadBytes = 128;     // per group of a tile, of the next cut of each panel
@@ -444,6 +448,193 @@ void quantize_int8(const float* x, std::int64_t first_group, std::int64_t groups
   }
 }
 
+/// BF16 weights of one group as 13-bit integers, in the order of the packed layout, and their scales.
+template <int P>
+struct FixedGroup {
+  alignas(64) std::int16_t values[kGroup / 2][P][32];
+  alignas(64) float scales[P][kPanelRows];
+};
+
+/// Converts groups: scale = largest magnitude / 4095 of a row's group, NaN when it is not finite, 0 below
+/// 2^-112.
+template <int P>
+void fix_groups(const Panels& w, std::int64_t first, std::int64_t groups, FixedGroup<P>* to) {
+  constexpr int kPairs = kGroup / 2;
+  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+  for (std::int64_t g = 0; g < groups; ++g) {
+    for (int p = 0; p < P; ++p) {
+      Bytes at = w.first + static_cast<std::size_t>(p) * w.stride + (first + g) * kPairs * 64;
+      const std::int64_t pairs = (w.k + 1) / 2 - (first + g) * kPairs;
+      alignas(64) std::byte tail[kPairs * 64];
+      if (pairs < kPairs) {
+        for (int i = 0; i < kPairs; ++i)
+          _mm512_store_si512(tail + i * 64, i < pairs ? load(at + i * 64) : _mm512_setzero_si512());
+        at = tail;
+      }
+      __m512i largest = _mm512_setzero_si512();
+      SABREWING_UNROLL
+      for (int i = 0; i < kPairs; ++i) {
+        largest = _mm512_max_epu16(largest, _mm512_and_si512(load(at + i * 64), magnitude));
+      }
+      const __m512i even = _mm512_slli_epi32(largest, 16);
+      const __m512i odd = _mm512_and_si512(largest, upper);
+      const __m512i bits = _mm512_max_epu32(even, odd);
+      const __m512 peak = _mm512_castsi512_ps(bits);
+      const __mmask16 finite = _mm512_cmplt_epu32_mask(bits, _mm512_set1_epi32(0x7f800000));
+      const __mmask16 keep = finite & _mm512_cmp_ps_mask(peak, _mm512_set1_ps(0x1p-112f), _CMP_GE_OQ);
+      const __m512 inverse = _mm512_maskz_div_ps(keep, _mm512_set1_ps(4095.0f), peak);
+      const __m512 scale = _mm512_maskz_mul_ps(keep, peak, _mm512_set1_ps(1.0f / 4095));
+      _mm512_store_ps(to[g].scales[p], _mm512_mask_mov_ps(_mm512_set1_ps(__builtin_nanf("")), finite, scale));
+      SABREWING_UNROLL
+      for (int i = 0; i < kPairs; ++i) {
+        prefetch(at + i * 64 + kPrefetchInt16);
+        const __m512i pair = load(at + i * 64);
+        const __m512 low = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
+        const __m512 high = _mm512_castsi512_ps(_mm512_and_si512(pair, upper));
+        const __m512i low_code = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
+        const __m512i high_code = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+        _mm512_store_si512(to[g].values[i][p],
+                           _mm512_mask_blend_epi16(0xaaaaaaaa, low_code, _mm512_slli_epi32(high_code, 16)));
+      }
+    }
+  }
+}
+
+template <int M, int P>
+void tile_int16(const Panels& w, const FixedGroup<P>* fixed, Bytes ahead, const Bytes* rows,
+                std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
+  __m512 sum[M][P];
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) {
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p)
+      sum[m][p] = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out + m * stride + p * kPanelRows);
+  }
+  for (std::int64_t g = begin; g < end; ++g, ++fixed) {
+    if (ahead != nullptr) {
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) {
+        const Bytes at = ahead + static_cast<std::size_t>(p) * w.stride + (g - begin) * kAheadInt16;
+        SABREWING_UNROLL
+        for (int line = 0; line < kAheadInt16; line += 64) prefetch(at + line);
+      }
+    }
+    __m512i dot[M][P];
+    SABREWING_UNROLL
+    for (int m = 0; m < M; ++m) {
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) dot[m][p] = _mm512_setzero_si512();
+    }
+    SABREWING_UNROLL
+    for (int i = 0; i < kGroup / 2; ++i) {
+      __m512i v[P];
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p) v[p] = _mm512_load_si512(fixed->values[i][p]);
+      SABREWING_UNROLL
+      for (int m = 0; m < M; ++m) {
+        const __m512i a = broadcast_int(rows[m], g * kInt16GroupBytes + i * 4);
+        SABREWING_UNROLL
+        for (int p = 0; p < P; ++p) dot[m][p] = _mm512_dpwssd_epi32(dot[m][p], v[p], a);
+      }
+    }
+    SABREWING_UNROLL
+    for (int m = 0; m < M; ++m) {
+      const __m512 a = _mm512_castsi512_ps(broadcast_int(rows[m], g * kInt16GroupBytes + kGroup * 2));
+      SABREWING_UNROLL
+      for (int p = 0; p < P; ++p)
+        sum[m][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][p]),
+                                    _mm512_mul_ps(_mm512_load_ps(fixed->scales[p]), a), sum[m][p]);
+    }
+  }
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) {
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p) _mm512_storeu_ps(out + m * stride + p * kPanelRows, sum[m][p]);
+  }
+}
+
+template <int P>
+void run_panels_int16(const Panels& w, const PanelTask& task, float* out, std::int64_t stride) {
+  using Tile = void (*)(const Panels&, const FixedGroup<P>*, Bytes, const Bytes*, std::int64_t, std::int64_t,
+                        float*, std::int64_t);
+  static constexpr Tile kTiles[kTileRows] = {tile_int16<1, P>, tile_int16<2, P>, tile_int16<3, P>,
+                                             tile_int16<4, P>, tile_int16<5, P>, tile_int16<6, P>};
+  static_assert(sizeof(FixedGroup<P>) * kCutInt16 <= kPanelScratchBytes);
+  constexpr std::int64_t kCutBytes = kCutInt16 * kGroup * kPanelRows * 2;
+  const std::int64_t groups = (w.k + kGroup - 1) / kGroup;
+  auto* fixed = reinterpret_cast<FixedGroup<P>*>(task.scratch);
+  for (std::int64_t begin = 0; begin < groups; begin += kCutInt16) {
+    const std::int64_t end = begin + kCutInt16 < groups ? begin + kCutInt16 : groups;
+    fix_groups<P>(w, begin, end - begin, fixed);
+    const Bytes next = w.first + end * kGroup * kPanelRows * 2;
+    std::int64_t prefetched = 0;
+    std::int64_t tile = 0;
+    for (std::int64_t row = 0; row < task.row_count; row += tile) {
+      tile = tile_rows(task.row_count - row);
+      const Bytes ahead = task.row_count > kTileRows && prefetched < kCutBytes ? next + prefetched : nullptr;
+      kTiles[tile - 1](w, fixed, ahead, task.rows + row, begin, end, out + row * stride, stride);
+      prefetched += (end - begin) * kAheadInt16;
+    }
+  }
+}
+
+/// Few rows are bound by memory: four panels, group by group, keep it busier.
+template <int M>
+void stream_panels_int16(const Panels& w, const PanelTask& task, float* out, std::int64_t stride) {
+  auto* fixed = reinterpret_cast<FixedGroup<kMaxPanels>*>(task.scratch);
+  for (std::int64_t g = 0; g < (w.k + kGroup - 1) / kGroup; ++g) {
+    fix_groups<kMaxPanels>(w, g, 1, fixed);
+    tile_int16<M, kMaxPanels>(w, fixed, nullptr, task.rows, g, g + 1, out, stride);
+  }
+}
+
+void run_int16(const PanelTask& task) {
+  using Stream = void (*)(const Panels&, const PanelTask&, float*, std::int64_t);
+  static constexpr Stream kStreams[kStreamRows] = {stream_panels_int16<1>, stream_panels_int16<2>,
+                                                   stream_panels_int16<3>};
+  const std::int64_t stride = task.panels * kPanelRows;
+  if (task.panels == kMaxPanels && task.row_count <= kStreamRows) {
+    kStreams[task.row_count - 1](panels_from(task, 0), task, task.out, stride);
+    return;
+  }
+  int done = 0;
+  for (; done + 2 <= task.panels; done += 2)
+    run_panels_int16<2>(panels_from(task, done), task, task.out + done * kPanelRows, stride);
+  if (done < task.panels)
+    run_panels_int16<1>(panels_from(task, done), task, task.out + done * kPanelRows, stride);
+}
+
+void quantize_int16(const float* x, std::int64_t first_group, std::int64_t groups, std::byte* row) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  std::byte* to = row + first_group * kInt16GroupBytes;
+  for (std::int64_t g = 0; g < groups; ++g, x += kGroup, to += kInt16GroupBytes) {
+    const __m512 low = _mm512_loadu_ps(x);
+    const __m512 high = _mm512_loadu_ps(x + 16);
+    const unsigned bits =
+        _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
+                                                 _mm512_and_si512(_mm512_castps_si512(high), magnitude)));
+    float largest = 0;
+    __builtin_memcpy(&largest, &bits, sizeof(largest));
+    float scale = 0;
+    float inverse = 0;
+    if (bits >= 0x7f800000) {
+      scale = __builtin_nanf("");
+    } else if (largest >= 0x1p-112f) {
+      scale = largest * (1.0f / 16383);
+      inverse = 16383.0f / largest;
+    }
+    const __mmask16 keep = inverse == 0 ? 0 : 0xffff;
+    const __m512 factor = _mm512_set1_ps(inverse);
+    const __m512i low_codes = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(low, factor));
+    const __m512i high_codes = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(high, factor));
+    auto* codes = reinterpret_cast<__m256i*>(to);
+    _mm256_storeu_si256(codes, _mm512_cvtepi32_epi16(low_codes));
+    _mm256_storeu_si256(codes + 1, _mm512_cvtepi32_epi16(high_codes));
+    *reinterpret_cast<float*>(to + kGroup * 2) = scale;
+  }
+}
+
 }  // namespace
 
 PanelKernels avx512_panel_kernels() {
@@ -455,6 +646,8 @@ PanelKernels avx512_panel_kernels() {
   kernels.mxfp4_f32 = run_f32<MXFP4>;
   kernels.mxfp4_int8 = run_int8;
   kernels.quantize_int8 = quantize_int8;
+  kernels.bf16_int16 = run_int16;
+  kernels.quantize_int16 = quantize_int16;
   return kernels;
 }
 

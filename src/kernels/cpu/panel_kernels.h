@@ -16,6 +16,8 @@ constexpr int kMaxPanels = 4;
 constexpr int kGroup = 32;
 /// A group of an int8 row: codes, scale, correction.
 constexpr int kInt8GroupBytes = kGroup + 8;
+/// A group of an int16 row: codes, scale.
+constexpr int kInt16GroupBytes = 2 * kGroup + 4;
 /// Scratch of one PanelTask.
 constexpr std::size_t kPanelScratchBytes = 48 * 1024;
 
@@ -45,6 +47,10 @@ struct PanelKernels {
   PanelKernel mxfp4_f32 = nullptr;
   /// Int8 activation rows of `quantize_int8`, integer dot products within a group, FP32 across groups.
   PanelKernel mxfp4_int8 = nullptr;
+  /// Int16 activation rows of `quantize_int16`; the weights become 13-bit integers in groups of 32 on the
+  /// way, which rounds by at most 2^-13 of a group's largest magnitude. Rows are zero-padded to whole groups.
+  /// Null where there is none.
+  PanelKernel bf16_int16 = nullptr;
   /// BF16 activation rows, zero-padded to even K; null where the processor has no such instruction.
   PanelKernel bf16_bf16 = nullptr;
 
@@ -55,6 +61,10 @@ struct PanelKernels {
   /// NaN gets a NaN scale.
   void (*quantize_int8)(const float* x, std::int64_t first_group, std::int64_t groups,
                         std::byte* row) = nullptr;
+  /// As `quantize_int8`: a group takes kInt16GroupBytes, 32 codes in order and the FP32 scale, the largest
+  /// magnitude / 16383, 0 below 2^-112. 13 and 15 bits are the most that 32 products can have in an int32.
+  void (*quantize_int16)(const float* x, std::int64_t first_group, std::int64_t groups,
+                         std::byte* row) = nullptr;
 };
 
 PanelKernels scalar_panel_kernels();

@@ -141,7 +141,7 @@ TEST_F(CliTest, RefusesBadFlagValues) {
   expect_refusal("run " + model + " --prompt x --cpu-tier sse9", 2, "sse9");
   expect_refusal("run " + model + " --prompt x --max-model-len 99999999", 2, "max_position_embeddings");
   expect_refusal("run " + model + " --prompt 'one two three four' --max-model-len 4", 2, "context");
-  expect_refusal("run " + model + " --raw --prompt $'\\xff\\xfe'", 2, "UTF-8");
+  expect_refusal("run " + model + " --raw --prompt \"$(printf '\\377\\376')\"", 2, "UTF-8");
   expect_refusal("run " + model + " --messages " + (folder_ / "absent.json").string(), 1, "absent.json");
   expect_refusal("run " + model + " --prompt x --template-kwargs '[1]'", 2, "template-kwargs");
   expect_refusal("run /nonexistent/model --prompt x", 1, "/nonexistent/model");

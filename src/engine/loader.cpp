@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/thread_pool.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/backend/cuda_backend.h"
 #include "models/architecture.h"
 #include "models/checkpoint_source.h"
 #include "models/dummy_source.h"
@@ -19,10 +20,19 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options) {
-  if (options.device == "cuda")
-    fail(ErrorCode::kUnsupported, "[device] cuda is not supported for whole models in this version; use cpu");
-  SABREWING_CHECK(options.device == "auto" || options.device == "cpu", kInvalidArgument,
-                  "[device] unknown device \"{}\", expected auto or cpu", options.device);
+  SABREWING_CHECK(options.device == "auto" || options.device == "cpu" || options.device == "cuda",
+                  kInvalidArgument, "[device] unknown device \"{}\", expected auto, cpu or cuda",
+                  options.device);
+  if (options.device != "cpu") {
+    try {
+      return kernels::cuda::make_cuda_backend({0, options.accuracy});
+    } catch (const Error& error) {
+      if (options.device == "cuda") throw;
+      // Up to the places searched; `doctor` and device cuda say everything.
+      const std::string reason = error.what();
+      log(LogLevel::kInfo, "running on the CPU: {}", reason.substr(0, reason.find(": ")));
+    }
+  }
   kernels::cpu::CpuBackendOptions cpu;
   cpu.threads = options.threads;
   cpu.tier = options.cpu_tier;
@@ -31,7 +41,9 @@ std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options) {
 
 }  // namespace
 
-bool LoadedModel::is_eos(std::int32_t id) const { return std::find(eos_ids.begin(), eos_ids.end(), id) != eos_ids.end(); }
+bool LoadedModel::is_eos(std::int32_t id) const {
+  return std::find(eos_ids.begin(), eos_ids.end(), id) != eos_ids.end();
+}
 
 std::string LoadedModel::render_chat(const OrderedJson& messages, const OrderedJson& kwargs) const {
   SABREWING_CHECK(chat_templates.has_value(), kNotFound, "[chat] {} has no chat template", folder.string());
@@ -52,21 +64,25 @@ LoadedModel open_model(const LoadOptions& options) {
     config = options.model;
     model.folder = options.model.parent_path();
   } else {
-    SABREWING_CHECK(std::filesystem::exists(options.model), kNotFound, "[model] {} does not exist", options.model.string());
+    SABREWING_CHECK(std::filesystem::exists(options.model), kNotFound, "[model] {} does not exist",
+                    options.model.string());
     SABREWING_CHECK(std::filesystem::is_directory(options.model), kInvalidArgument,
-                    "[model] {} is no folder; name the folder that holds config.json", options.model.string());
+                    "[model] {} is no folder; name the folder that holds config.json",
+                    options.model.string());
   }
   models::DecoderSpec spec = models::read_spec(config);
   for (const std::string& field : spec.unknown_fields)
-    log(LogLevel::kWarning, "{}: field \"{}\" is not known to this version and is ignored", config.string(), field);
+    log(LogLevel::kWarning, "{}: field \"{}\" is not known to this version and is ignored", config.string(),
+        field);
   if (!bare_config) {
     model.generation = read_generation_config(model.folder, spec.vocabulary);
     const bool has_tokenizer = std::filesystem::exists(model.folder / "tokenizer.json");
     if (has_tokenizer || !options.dummy) {
-      model.tokenizer = std::make_unique<text::Tokenizer>(text::Tokenizer::from_file(model.folder / "tokenizer.json"));
+      model.tokenizer =
+          std::make_unique<text::Tokenizer>(text::Tokenizer::from_file(model.folder / "tokenizer.json"));
       SABREWING_CHECK(model.tokenizer->vocab_size() <= spec.vocabulary, kCorrupt,
-                      "[model] {}: the tokenizer has ids up to {}, config.json's vocab_size is {}", model.folder.string(),
-                      model.tokenizer->vocab_size() - 1, spec.vocabulary);
+                      "[model] {}: the tokenizer has ids up to {}, config.json's vocab_size is {}",
+                      model.folder.string(), model.tokenizer->vocab_size() - 1, spec.vocabulary);
       text::ModelChatTemplates templates = text::ModelChatTemplates::load(model.folder);
       if (!templates.empty()) model.chat_templates = std::move(templates);
     }

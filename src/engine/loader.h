@@ -20,7 +20,7 @@ namespace sabrewing::engine {
 struct LoadOptions {
   /// A model folder; with `dummy` also a config.json file.
   std::filesystem::path model;
-  std::string device = "auto";  ///< "auto", "cpu"
+  std::string device = "auto";  ///< "cpu", "cuda", or "auto": a GPU when there is a usable one
   kernels::Accuracy accuracy = kernels::Accuracy::kDefault;
   int threads = 0;        ///< 0: every processor this process may use
   std::string cpu_tier;   ///< empty: the best the machine has

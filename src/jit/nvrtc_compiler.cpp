@@ -79,11 +79,8 @@ class Program {
   NvrtcProgramHandle handle_ = nullptr;
 };
 
-CompiledPtr run_nvrtc(const NvrtcLibrary& library, const KernelSource& source,
-                      const std::vector<std::string>& options) {
-  SABREWING_CHECK(library.supports(source.architecture), kUnsupported,
-                  "[compile] {}: {} ({}) does not know {}; it knows {}", source.name, library.version_text(),
-                  library.path(), source.architecture.to_string(), library.supported_text());
+CompiledPtr run_nvrtc_once(const NvrtcLibrary& library, const KernelSource& source,
+                           const std::vector<std::string>& options) {
   const NvrtcApi& api = library.api();
   const Program program(api, source);
   for (const std::string& expression : source.expressions)
@@ -120,6 +117,18 @@ CompiledPtr run_nvrtc(const NvrtcLibrary& library, const KernelSource& source,
   compiled->cubin.resize(size);
   program.check(api.cubin(program.get(), reinterpret_cast<char*>(compiled->cubin.data())), "nvrtcGetCUBIN");
   return compiled;
+}
+
+CompiledPtr run_nvrtc(const NvrtcLibrary& library, const KernelSource& source,
+                      std::vector<std::string> options) {
+  SABREWING_CHECK(library.supports(source.architecture), kUnsupported,
+                  "[compile] {}: {} ({}) does not know {}; it knows {}", source.name, library.version_text(),
+                  library.path(), source.architecture.to_string(), library.supported_text());
+  CompiledPtr compiled = run_nvrtc_once(library, source, options);
+  if (!compiled->functions.empty()) return compiled;
+  // Beside a driver, NVRTC keeps a cache of its own, and what comes from there has no report.
+  options.emplace_back("--no-cache");
+  return run_nvrtc_once(library, source, options);
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+#include <string>
 #include <vector>
 
 #include "jit/launch.h"
@@ -259,6 +261,20 @@ TEST_F(Gpu, RefusesWhatIsNotThere) {
   EXPECT_TRUE(is_device_pointer(on_device.data()));
   EXPECT_FALSE(is_device_pointer(&on_host));
   EXPECT_FALSE(is_device_pointer(nullptr));
+}
+
+// NVRTC has a cache of its own beside a driver; what comes from there is complete too.
+TEST_F(Gpu, CompilesTheSameTwice) {
+  KernelSource source;
+  source.name = "twice";
+  source.source = "template <int> __global__ void same(int* p) { *p = 1; }\n// " + std::to_string(std::random_device()());
+  source.expressions = {"same<3>"};
+  source.architecture = device_->info().architecture;
+  for (int i = 0; i < 2; ++i) {
+    Compiler compiler;
+    EXPECT_GT(compiler.compile(source)->function("same<3>").resources.registers, 0) << "compilation " << i;
+    EXPECT_EQ(compiler.counters().compiled, 1U);
+  }
 }
 
 // The fault ends the context for good, so it happens in a process of its own.

@@ -146,7 +146,7 @@ Feasibility cuda_usable(const CudaBackendOptions& options) {
 
 std::unique_ptr<Backend> make_cuda_backend(const CudaBackendOptions& options) {
   const Feasibility usable = cuda_usable(options);
-  SABREWING_CHECK(usable.ok, kDevice, "[cuda] {}", usable.reason);
+  SABREWING_CHECK(usable.ok, kDevice, "{}", usable.reason);
   return std::make_unique<CudaBackend>(jit::Device::open(options.ordinal),
                                        options.accuracy == Accuracy::kExact ? DType::kF32 : DType::kBF16);
 }

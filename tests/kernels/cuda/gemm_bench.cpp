@@ -491,6 +491,11 @@ int run(const Options& options) {
                           {"best", false}});
         }
         if (timed.empty()) continue;
+        const auto first = std::min_element(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) {
+          return a.candidate.predicted_us < b.candidate.predicted_us;
+        });
+        const double first_us = first->us;
+        const std::string first_name = first->candidate.shape.to_string();
         std::sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.us < b.us; });
         const Candidate& best = timed[0].candidate;
         const GemmKernel& kernel =
@@ -513,14 +518,18 @@ int run(const Options& options) {
                         {"kernel", best.shape.to_string()},
                         {"us", final_us},
                         {"us_serial", plain},
+                        {"us_first_choice", first_us},
+                        {"first_choice", first_name},
                         {"floor_us", cell.floor_us(m)},
                         {"best", true}});
         std::string others;
         for (std::size_t i = 1; i < std::min<std::size_t>(4, timed.size()); ++i)
           others += fmt::format(" | {} {:.1f}", timed[i].candidate.shape.to_string(), timed[i].us);
-        fmt::print("{:>11} {:8} m={:<5} {:8.2f} us (serial {:.2f}) floor {:.2f} = {:.2f}  {} p{:.1f}{}\n",
-                   shape_text, format, m, final_us, plain, cell.floor_us(m), cell.floor_us(m) / final_us,
-                   best.shape.to_string(), best.predicted_us, others);
+        fmt::print(
+            "{:>11} {:8} m={:<5} {:8.2f} us (serial {:.2f}, model's choice {:.2f}) floor {:.2f} = {:.2f}  {} "
+            "p{:.1f}{}\n",
+            shape_text, format, m, final_us, plain, first_us, cell.floor_us(m), cell.floor_us(m) / final_us,
+            best.shape.to_string(), best.predicted_us, others);
         std::fflush(stdout);
         save();
       }

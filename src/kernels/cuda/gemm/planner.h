@@ -15,9 +15,6 @@ struct DeviceModel {
   int multiprocessors = 132;
   int shared_bytes_per_multiprocessor = 228 * 1024;
   int max_shared_bytes_per_block = 227 * 1024;
-  double clock_ghz = 1.75;
-  double memory_tb_per_s = 4.2;
-  double l2_tb_per_s = 6.0;
 
   static DeviceModel of(const jit::DeviceInfo& info);
 };
@@ -35,6 +32,7 @@ struct Candidate {
   KernelShape shape;
   bool scale_after = false;
   double predicted_us = 0;
+  std::string note;  ///< for people
 };
 
 /// Predicted time of one call, microseconds, launches overlapping.

@@ -1,0 +1,196 @@
+#include "kernels/cuda/gemm/gemm_plan.h"
+
+#include <fmt/core.h>
+
+#include <limits>
+#include <map>
+#include <mutex>
+
+namespace sabrewing::kernels::cuda {
+
+namespace {
+
+constexpr const char* kLayoutName = "cuda mma fragments";
+// A kernel is chosen for the upper end of each interval.
+constexpr std::int64_t kIntervals[] = {1,   4,   8,   16,  32,  64,   96,   128,
+                                       192, 256, 384, 512, 768, 1024, 2048, 4096};
+constexpr std::size_t kExplained = 4;
+constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
+
+GemmProblem problem_of(const GemmDesc& desc, const WeightLayout& layout, std::int64_t m) {
+  return {{layout, DType::kBF16, desc.output, false}, m, desc.n, desc.k, desc.accuracy != Accuracy::kDefault};
+}
+
+}  // namespace
+
+CudaGemmPlan::CudaGemmPlan(GemmDesc desc, WeightLayout layout, std::vector<Interval> intervals)
+    : GemmPlan(std::move(desc)), layout_(std::move(layout)), intervals_(std::move(intervals)) {}
+
+const CudaGemmPlan::Interval& CudaGemmPlan::interval(std::int64_t m) const {
+  for (const Interval& interval : intervals_)
+    if (m <= interval.up_to) return interval;
+  return intervals_.back();
+}
+
+std::string CudaGemmPlan::kernel_name() const {
+  bool pre_scaled = false;
+  for (const Interval& interval : intervals_)
+    pre_scaled |= layout_.pre_scaled && !interval.choice.scale_after;
+  return fmt::format("cuda {} x bf16{}", formats::to_string(desc().weight), pre_scaled ? " pre_scaled" : "");
+}
+
+std::string CudaGemmPlan::explain() const {
+  std::string text = fmt::format("{} N={} K={}\n", kernel_name(), desc().n, desc().k);
+  std::int64_t from = 1;
+  for (const Interval& interval : intervals_) {
+    const bool last = &interval == &intervals_.back();
+    const KernelShape& shape = interval.choice.shape;
+    const std::int64_t tiles = (interval.up_to + shape.tokens - 1) / shape.tokens *
+                               ((desc().n + shape.features() - 1) / shape.features());
+    text += fmt::format("  M {}-{}: {}, {} tiles{}, {} registers, predicted {:.1f} us{}\n", from,
+                        last ? std::string("inf") : std::to_string(interval.up_to), shape.to_string(), tiles,
+                        shape.split > 1 ? fmt::format(" x {} along K", shape.split) : "",
+                        interval.kernel->attributes().registers, interval.choice.predicted_us,
+                        interval.choice.note.empty() ? "" : "; " + interval.choice.note);
+    from = interval.up_to + 1;
+  }
+  return text;
+}
+
+void CudaGemmPlan::enqueue(const GemmArgs& args, jit::StreamHandle stream, bool overlap) const {
+  const GemmDesc& d = desc();
+  SABREWING_CHECK(args.b != nullptr, kInvalidArgument, "[gemm] no weight");
+  SABREWING_CHECK(args.b->layout == kLayoutName && args.b->version == WeightLayout::kVersion &&
+                      args.b->format == d.weight,
+                  kInvalidArgument,
+                  "[gemm] the weight is {} in layout \"{}\" version {}, the plan takes {} in \"{}\" {}",
+                  formats::to_string(args.b->format), args.b->layout, args.b->version,
+                  formats::to_string(d.weight), kLayoutName, WeightLayout::kVersion);
+  SABREWING_CHECK(args.b->n == d.n && args.b->k == d.k, kInvalidArgument,
+                  "[gemm] the weight is {} by {}, the plan is for {} by {}", args.b->n, args.b->k, d.n, d.k);
+  const std::int64_t m = args.a.rows;
+  SABREWING_CHECK(m >= 0 && args.c.rows == m, kInvalidArgument, "[gemm] a has {} rows, c {}", m, args.c.rows);
+  if (m == 0) return;
+  SABREWING_CHECK(m <= kMaxExtent, kInvalidArgument, "[gemm] {} rows, at most {}", m, kMaxExtent);
+  SABREWING_CHECK(args.a.cols == d.k && args.c.cols == d.n, kInvalidArgument,
+                  "[gemm] a has {} columns, c {}; expected {} and {}", args.a.cols, args.c.cols, d.k, d.n);
+  SABREWING_CHECK(args.a.dtype == DType::kBF16 && args.c.dtype == d.output, kInvalidArgument,
+                  "[gemm] a is {}, c {}; expected BF16 and {}", to_string(args.a.dtype),
+                  to_string(args.c.dtype), to_string(d.output));
+  SABREWING_CHECK(args.a.data != nullptr && args.c.data != nullptr && args.b->bytes.data != nullptr,
+                  kInvalidArgument, "[gemm] null operand");
+  SABREWING_CHECK((args.bias != nullptr) == d.bias, kInvalidArgument, "[gemm] the plan is {} bias",
+                  d.bias ? "with" : "without");
+  GemmOperands operands;
+  operands.weight = args.b->bytes.data;
+  operands.shape = PackedShape::of(layout_, d.n, d.k);
+  operands.has_factors = true;
+  operands.bias = args.bias;
+  operands.x = args.a.data;
+  operands.x_stride = args.a.row_stride;
+  operands.y = args.c.data;
+  operands.y_stride = args.c.row_stride;
+  operands.m = m;
+  const GemmKernel& kernel = *interval(m).kernel;
+  if (const Feasibility feasible = kernel.can_run(operands); !feasible)
+    fail(ErrorCode::kInvalidArgument, "[gemm] {}: {}", kernel.shape().to_string(), feasible.reason);
+  kernel.enqueue(operands, stream, overlap);
+}
+
+struct GemmPlanner::Impl {
+  jit::DevicePtr device;
+  std::shared_ptr<jit::Compiler> compiler;
+  DeviceModel model;
+  std::mutex mutex;
+  std::map<std::string, std::shared_ptr<const GemmKernel>> kernels;
+};
+
+GemmPlanner::GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->model = DeviceModel::of(device->info());
+  impl_->device = std::move(device);
+  impl_->compiler = std::move(compiler);
+}
+GemmPlanner::~GemmPlanner() = default;
+
+Feasibility GemmPlanner::can_implement(const GemmDesc& desc) const {
+  if (desc.n <= 0 || desc.k <= 0 || desc.n > kMaxExtent || desc.k > kMaxExtent ||
+      desc.n > kMaxExtent * 16 / desc.k)
+    return Feasibility::no(
+        fmt::format("N {} and K {}: at least 1, and too large beyond 2^35 elements", desc.n, desc.k));
+  if (desc.activation != formats::ActivationFormat::bf16())
+    return Feasibility::no(
+        fmt::format("{} activations: CUDA kernels take bf16", formats::to_string(desc.activation)));
+  if (desc.output != DType::kBF16 && desc.output != DType::kF16 && desc.output != DType::kF32)
+    return Feasibility::no(fmt::format("output {}: BF16, F16 or F32", to_string(desc.output)));
+  if (desc.k % 8 != 0) return Feasibility::no(fmt::format("K {}: a multiple of 8 is needed", desc.k));
+  if (const Feasibility feasible = can_lay_out(desc.weight); !feasible) return feasible;
+  const WeightLayout layout = weight_layout(desc.weight);
+  if (layout.group > 0 && desc.k % layout.group != 0)
+    return Feasibility::no(fmt::format("K {} is not a multiple of the group {}", desc.k, layout.group));
+  if (candidates(impl_->model, problem_of(desc, layout, 1), 1).empty())
+    return Feasibility::no(fmt::format("no kernel for {}", impl_->model.architecture.to_string()));
+  return Feasibility::yes();
+}
+
+std::shared_ptr<const CudaGemmPlan> GemmPlanner::plan(const GemmDesc& desc) {
+  if (const Feasibility feasible = can_implement(desc); !feasible)
+    fail(ErrorCode::kUnsupported, "[gemm] {}", feasible.reason);
+  const WeightLayout layout = weight_layout(desc.weight);
+  std::vector<CudaGemmPlan::Interval> intervals;
+  std::vector<jit::KernelSource> sources;
+  std::vector<KernelFormats> kernel_formats;
+  for (const std::int64_t m : kIntervals) {
+    const std::vector<Candidate> list = candidates(impl_->model, problem_of(desc, layout, m), kExplained);
+    Candidate choice = list.front();
+    for (std::size_t i = 1; i < list.size(); ++i)
+      choice.note += fmt::format("{}{} {:.1f}", i == 1 ? "slower by the model: " : ", ",
+                                 list[i].shape.to_string(), list[i].predicted_us);
+    if (!intervals.empty() && intervals.back().choice.shape == choice.shape &&
+        intervals.back().choice.scale_after == choice.scale_after) {
+      intervals.back().up_to = m;
+      intervals.back().choice = choice;
+      continue;
+    }
+    const KernelFormats formats{layout, DType::kBF16, desc.output, choice.scale_after};
+    sources.push_back(kernel_source(choice.shape, formats, impl_->model.architecture));
+    kernel_formats.push_back(formats);
+    intervals.push_back({m, std::move(choice), nullptr});
+  }
+  const std::lock_guard lock(impl_->mutex);
+  for (const jit::CompileOutcome& outcome : impl_->compiler->compile_all(sources))
+    SABREWING_CHECK(outcome.kernels != nullptr, kInternal, "{}", outcome.error);
+  for (std::size_t i = 0; i < intervals.size(); ++i) {
+    std::shared_ptr<const GemmKernel>& kernel = impl_->kernels[sources[i].name];
+    if (!kernel)
+      kernel = std::make_shared<const GemmKernel>(impl_->device, *impl_->compiler, intervals[i].choice.shape,
+                                                  kernel_formats[i]);
+    intervals[i].kernel = kernel;
+  }
+  return std::make_shared<const CudaGemmPlan>(desc, layout, std::move(intervals));
+}
+
+PackedWeight GemmPlanner::pack(const CudaGemmPlan& plan, const WeightSource& source) {
+  const GemmDesc& desc = plan.desc();
+  SABREWING_CHECK(source.format == desc.weight && source.n() == desc.n && source.k == desc.k,
+                  kInvalidArgument, "[pack] the source is {} {} by {}, the plan is for {} {} by {}",
+                  formats::to_string(source.format), source.n(), source.k, formats::to_string(desc.weight),
+                  desc.n, desc.k);
+  const PackedHostWeight packed = pack_weight(source);
+  const auto buffer = std::make_shared<jit::DeviceBuffer>(impl_->device, packed.bytes.size());
+  jit::copy_to_device(buffer->data(), packed.bytes, nullptr);
+  jit::synchronize(nullptr);
+  PackedWeight weight;
+  weight.layout = kLayoutName;
+  weight.version = WeightLayout::kVersion;
+  weight.format = desc.weight;
+  weight.n = desc.n;
+  weight.k = desc.k;
+  weight.padded_n = packed.shape.row_blocks * 64;
+  weight.padded_k = packed.shape.slabs * plan.layout().slab_k;
+  weight.expert_stride_bytes = packed.bytes.size();
+  weight.bytes = {buffer, buffer->data(), packed.bytes.size()};
+  return weight;
+}
+
+}  // namespace sabrewing::kernels::cuda

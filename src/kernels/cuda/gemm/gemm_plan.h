@@ -1,0 +1,59 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/gemm/gemm_kernel.h"
+#include "kernels/cuda/gemm/planner.h"
+
+namespace sabrewing::kernels::cuda {
+
+/// A plan of the CUDA backend: one loaded kernel for each interval of M.
+class CudaGemmPlan : public GemmPlan {
+ public:
+  struct Interval {
+    std::int64_t up_to = 0;  ///< largest M, the last interval's kernel serves every larger one too
+    Candidate choice;
+    std::shared_ptr<const GemmKernel> kernel;
+  };
+
+  CudaGemmPlan(GemmDesc desc, WeightLayout layout, std::vector<Interval> intervals);
+
+  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
+  std::string kernel_name() const override;
+  std::string explain() const override;
+
+  const WeightLayout& layout() const { return layout_; }
+  const Interval& interval(std::int64_t m) const;
+
+  /// Allocates nothing, compiles nothing and does not synchronise. `overlap` as in `GemmKernel::enqueue`.
+  /// Throws `Error{kInvalidArgument}` naming the operand that does not suit the plan.
+  void enqueue(const GemmArgs& args, jit::StreamHandle stream, bool overlap) const;
+
+ private:
+  WeightLayout layout_;
+  std::vector<Interval> intervals_;
+};
+
+/// Makes plans for one device. Kernels that several plans need are compiled and loaded once.
+class GemmPlanner {
+ public:
+  GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler);
+  ~GemmPlanner();
+
+  Feasibility can_implement(const GemmDesc& desc) const;
+
+  /// Compiles what the plan needs. Throws `Error{kUnsupported}` with the reason of `can_implement`.
+  std::shared_ptr<const CudaGemmPlan> plan(const GemmDesc& desc);
+
+  /// Packs on the host and copies to the device; complete when it returns.
+  PackedWeight pack(const CudaGemmPlan& plan, const WeightSource& source);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sabrewing::kernels::cuda

@@ -1,0 +1,150 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <thread>
+
+#include "formats/numeric/bit_stream.h"
+#include "formats/numeric/element_type.h"
+#include "formats/numeric/float16.h"
+#include "gemm_problem.h"
+#include "kernels/cuda/gemm/gemm_plan.h"
+
+namespace sabrewing::kernels::cuda {
+namespace {
+
+using testing::format_by_name;
+using ::testing::HasSubstr;
+using testing::RandomWeight;
+
+class GemmPlanOnGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const Feasibility feasible = jit::driver_available(); !feasible) GTEST_SKIP() << feasible.reason;
+    device_ = jit::Device::open();
+    compiler_ = std::make_shared<jit::Compiler>();
+    if (const Feasibility feasible = compiler_->available(); !feasible) GTEST_SKIP() << feasible.reason;
+    planner_ = std::make_unique<GemmPlanner>(device_, compiler_);
+  }
+
+  jit::DeviceBuffer upload(std::span<const std::byte> bytes) {
+    jit::DeviceBuffer buffer(device_, bytes.size());
+    jit::copy_to_device(buffer.data(), bytes, nullptr);
+    jit::synchronize(nullptr);
+    return buffer;
+  }
+
+  jit::DevicePtr device_;
+  std::shared_ptr<jit::Compiler> compiler_;
+  std::unique_ptr<GemmPlanner> planner_;
+};
+
+Matrix matrix(const jit::DeviceBuffer& buffer, DType dtype, std::int64_t rows, std::int64_t cols) {
+  return {buffer.data(), dtype, rows, cols, cols};
+}
+
+TEST_F(GemmPlanOnGpu, MatchesFloat64AcrossIntervalsWithBias) {
+  for (const auto& [format, k] : {std::pair{"mxfp4", 2880}, {"int4g128", 384}, {"fp8row", 640}}) {
+    const std::int64_t n = 200;
+    const RandomWeight weight(format_by_name(format), n, k, 5);
+    GemmDesc desc;
+    desc.weight = weight.format;
+    desc.activation = formats::ActivationFormat::bf16();
+    desc.n = n;
+    desc.k = k;
+    desc.bias = true;
+    const auto plan = planner_->plan(desc);
+    const PackedWeight packed = planner_->pack(*plan, weight.source());
+    const std::uint64_t compiled = compiler_->counters().compiled;
+    const std::int64_t max_m = 300;
+    const std::vector<std::uint16_t> x = testing::random_bf16(static_cast<std::size_t>(max_m * k), 9);
+    std::vector<float> bias(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = 0.01f * static_cast<float>(i);
+    const jit::DeviceBuffer x_device = upload(std::as_bytes(std::span(x)));
+    const jit::DeviceBuffer bias_device = upload(std::as_bytes(std::span(bias)));
+    const jit::DeviceBuffer y_device(device_, static_cast<std::size_t>(max_m * n) * 2);
+
+    std::vector<double> dequantized(static_cast<std::size_t>(n * k));
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(k));
+    for (std::int64_t r = 0; r < n; ++r) {
+      formats::unpack_codes(
+          {weight.values.data() + r * weight.row_bytes, static_cast<std::size_t>(weight.row_bytes)},
+          weight.format.element.bits, 0, codes);
+      for (std::int64_t c = 0; c < k; ++c)
+        dequantized[static_cast<std::size_t>(r * k + c)] =
+            static_cast<double>(formats::decode(weight.format.element, codes[static_cast<std::size_t>(c)])) *
+            weight.scale(r, c / (k / weight.groups));
+    }
+    for (const std::int64_t m : {0, 1, 5, 17, 64, 130, 300}) {
+      jit::set_bytes(y_device.data(), 0xff, y_device.size(), nullptr);
+      GemmArgs args;
+      args.a = matrix(x_device, DType::kBF16, m, k);
+      args.b = &packed;
+      args.bias = bias_device.as<float>();
+      args.c = matrix(y_device, DType::kBF16, m, n);
+      plan->enqueue(args, nullptr, false);
+      std::vector<std::uint16_t> y(static_cast<std::size_t>(max_m * n));
+      jit::copy_to_host(std::as_writable_bytes(std::span(y)), y_device.data(), nullptr);
+      jit::synchronize(nullptr);
+      double error = 0, norm = 0;
+      for (std::int64_t t = 0; t < m; ++t)
+        for (std::int64_t r = 0; r < n; ++r) {
+          double expected = bias[static_cast<std::size_t>(r)];
+          for (std::int64_t c = 0; c < k; ++c)
+            expected += static_cast<double>(formats::bf16_to_float(x[static_cast<std::size_t>(t * k + c)])) *
+                        dequantized[static_cast<std::size_t>(r * k + c)];
+          const double got = formats::bf16_to_float(y[static_cast<std::size_t>(t * n + r)]);
+          error += (got - expected) * (got - expected);
+          norm += expected * expected;
+        }
+      if (m > 0) {
+        EXPECT_LE(std::sqrt(error / norm), plan->layout().pre_scaled ? 2.3e-3 : 2.0e-3)
+            << format << " M " << m;
+      }
+      for (std::size_t i = static_cast<std::size_t>(m * n); i < y.size(); ++i)
+        ASSERT_EQ(y[i], 0xffff) << "M " << m;
+    }
+    EXPECT_EQ(compiler_->counters().compiled, compiled) << "a call compiled something";
+    EXPECT_THAT(plan->explain(), HasSubstr("predicted"));
+  }
+}
+
+TEST_F(GemmPlanOnGpu, RefusesWhatDoesNotSuitThePlan) {
+  const RandomWeight weight(format_by_name("mxfp4"), 64, 128, 5);
+  GemmDesc desc;
+  desc.weight = weight.format;
+  desc.activation = formats::ActivationFormat::bf16();
+  desc.n = 64;
+  desc.k = 128;
+  const auto plan = planner_->plan(desc);
+  const PackedWeight packed = planner_->pack(*plan, weight.source());
+  const jit::DeviceBuffer x(device_, 4096), y(device_, 4096);
+  GemmArgs args;
+  args.a = matrix(x, DType::kBF16, 8, 128);
+  args.c = matrix(y, DType::kBF16, 8, 64);
+  const auto refusal = [&] {
+    try {
+      plan->enqueue(args, nullptr, false);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_THAT(refusal(), HasSubstr("no weight"));
+  args.b = &packed;
+  EXPECT_EQ(refusal(), "accepted");
+  args.a.data = x.as<std::byte>() + 2;
+  EXPECT_THAT(refusal(), HasSubstr("16 bytes"));
+  args.a.data = nullptr;
+  EXPECT_THAT(refusal(), HasSubstr("null operand"));
+  args.a = matrix(x, DType::kF16, 8, 128);
+  EXPECT_THAT(refusal(), HasSubstr("expected BF16"));
+  args.a = matrix(x, DType::kBF16, 7, 128);
+  EXPECT_THAT(refusal(), HasSubstr("7 rows"));
+  desc.activation = formats::ActivationFormat::fp16();
+  EXPECT_THAT(planner_->can_implement(desc).reason, HasSubstr("bf16"));
+}
+
+}  // namespace
+}  // namespace sabrewing::kernels::cuda

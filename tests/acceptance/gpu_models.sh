@@ -27,11 +27,11 @@ out=""
 models_folder=""
 task=$here/word_problems.jsonl
 limit=0
-sanitizer=1
+with_sanitizer=1
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage; exit 0 ;;
-    --no-sanitizer) sanitizer=0; shift ;;
+    --no-sanitizer) with_sanitizer=0; shift ;;
     --out | --binary | --tests | --models | --task | --limit)
       [ $# -ge 2 ] || { usage >&2; exit 2; }
       case $1 in
@@ -108,13 +108,16 @@ for model in "${checkpoints[@]}"; do
     "$log.log"
 done
 
-if [ $sanitizer = 1 ]; then
-  tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+if [ $with_sanitizer = 1 ]; then
+  sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
   for model in mini-gpt-oss mini-qwen3; do
-    log=$out/sanitizer-$model.log
-    "$tool" --tool memcheck --error-exitcode 9 "$binary" run "$repository/models/$model" --device cuda --max-tokens 12 \
-      --prompt "Gia is 24 years old. Dan is 8 years older than Gia. How old will Dan be in 9 years?" >"$log" 2>&1
-    claim $? "compute-sanitizer memcheck, one generation of $model: $(grep -o 'ERROR SUMMARY.*' "$log")" "$log"
+    for tool in memcheck racecheck initcheck synccheck; do
+      log=$out/sanitizer-$model-$tool.log
+      timeout 60 "$sanitizer" --tool $tool --error-exitcode 9 "$binary" run "$repository/models/$model" --device cuda \
+        --max-tokens 12 --prompt "Gia is 24 years old. Dan is 8 years older than Gia. How old will Dan be in 9 years?" \
+        >"$log" 2>&1
+      claim $? "compute-sanitizer $tool, one generation of $model: $(grep -oE '(ERROR|RACECHECK) SUMMARY.*' "$log")" "$log"
+    done
   done
 fi
 printf '%s\n' "logs and JSON: $out"

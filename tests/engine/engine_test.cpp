@@ -391,6 +391,27 @@ TEST_F(EngineTest, AbortsAtAnyPointAndKeepsNothing) {
               static_cast<unsigned long long>(aborted), static_cast<unsigned long long>(stats.preemptions));
 }
 
+/// Enough logits in one step for several sampling threads.
+TEST_F(EngineTest, SamplesOnManyThreadsAsOnOne) {
+  std::vector<Request> requests;
+  for (std::uint64_t i = 0; i < 256; ++i) {
+    requests.push_back(
+        greedy(Ids(prompt().begin(), prompt().begin() + 4 + static_cast<std::int64_t>(i % 3)), 6));
+    requests.back().sampling.temperature = 1;
+    requests.back().sampling.seed = i;
+  }
+  std::vector<std::vector<Answer>> answers;
+  for (const int threads : {1, 4}) {
+    EngineOptions options;
+    options.sampling_threads = threads;
+    options.prefix_caching = false;
+    const auto engine = make(options);
+    answers.push_back(ask(*engine, requests));
+    EXPECT_LE(engine->stats().steps, 12) << "most steps have 256 rows of 1024 logits";
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) EXPECT_EQ(answers[0][i].ids, answers[1][i].ids) << i;
+}
+
 TEST_F(EngineTest, RefusesWhenTheQueueIsFull) {
   EngineOptions options;
   options.max_num_seqs = 1;

@@ -267,7 +267,8 @@ TEST_F(Gpu, RefusesWhatIsNotThere) {
 TEST_F(Gpu, CompilesTheSameTwice) {
   KernelSource source;
   source.name = "twice";
-  source.source = "template <int> __global__ void same(int* p) { *p = 1; }\n// " + std::to_string(std::random_device()());
+  source.source =
+      "template <int> __global__ void same(int* p) { *p = 1; }\n// " + std::to_string(std::random_device()());
   source.expressions = {"same<3>"};
   source.architecture = device_->info().architecture;
   for (int i = 0; i < 2; ++i) {

@@ -22,18 +22,18 @@ struct LoadOptions {
   std::filesystem::path model;
   std::string device = "auto";  ///< "cpu", "cuda", or "auto": a GPU when there is a usable one
   kernels::Accuracy accuracy = kernels::Accuracy::kDefault;
-  int threads = 0;        ///< 0: every processor this process may use
-  std::string cpu_tier;   ///< empty: the best the machine has
-  bool dummy = false;     ///< random weights in the model's own formats
+  int threads = 0;       ///< 0: every processor this process may use
+  std::string cpu_tier;  ///< empty: the best the machine has
+  bool dummy = false;    ///< random weights in the model's own formats
   std::uint64_t dummy_seed = 0;
   models::LoadProgress progress;
 };
 
 /// Seconds spent in each phase of loading.
 struct LoadTimes {
-  double open = 0;      ///< config, headers, tokenizer
-  double plan = 0;      ///< formats and kernels
-  double weights = 0;   ///< reading and packing
+  double open = 0;     ///< config, headers, tokenizer
+  double plan = 0;     ///< formats and kernels
+  double weights = 0;  ///< reading and packing
 };
 
 /// A model ready to run. Only `decoder` runs; everything else is immutable.
@@ -42,7 +42,7 @@ struct LoadedModel {
   std::unique_ptr<kernels::Backend> backend;
   std::unique_ptr<models::TensorSource> source;  ///< until the weights are loaded
   std::unique_ptr<models::Decoder> decoder;
-  std::unique_ptr<text::Tokenizer> tokenizer;           ///< null: the folder has none (dummy weights only)
+  std::unique_ptr<text::Tokenizer> tokenizer;              ///< null: the folder has none (dummy weights only)
   std::optional<text::ModelChatTemplates> chat_templates;  ///< nothing: the folder has none
   GenerationConfig generation;
   std::vector<std::int32_t> eos_ids;

@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include "cli/bench_kernel.h"
+#include "cli/bench_throughput.h"
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "core/json.h"
@@ -43,34 +44,37 @@ int bench_latency(const Options& options) {
     });
   }
   const std::size_t peak = peak_memory();
-  const int threads = options.model.threads;
-  const kernels::cpu::MachineRates rates = kernels::cpu::measure_rates(threads);
   const double prompt_rate = static_cast<double>(options.latency.prompt_tokens) / result.prefill.median;
   const double decode_rate = 1 / result.decode.median;
   const double read = static_cast<double>(result.bytes_per_token) * decode_rate;
   const double flops = result.flops_per_prompt / result.prefill.median;
+  // The rates are the processor's: they say nothing of a GPU.
+  const bool on_cpu = model.backend->name() == "cpu";
+  kernels::cpu::MachineRates rates;
+  if (on_cpu) rates = kernels::cpu::measure_rates(options.model.threads);
   if (options.json) {
     const auto timing = [](const engine::TimingSummary& t) {
       return Json{{"mean", t.mean}, {"deviation", t.deviation}, {"median", t.median}, {"fastest", t.fastest}};
     };
-    fmt::print(
-        "{}\n",
-        Json({{"model", options.model.model},
-              {"backend", model.backend->description()},
-              {"prompt_tokens", options.latency.prompt_tokens},
-              {"output_tokens", options.latency.output_tokens},
-              {"prefill_seconds", timing(result.prefill)},
-              {"decode_seconds_per_token", timing(result.decode)},
-              {"weight_bytes_per_token", result.bytes_per_token},
-              {"read_bytes_per_second", rates.read_bytes_per_second},
-              {"int8_ops_per_second", rates.int8_ops_per_second},
-              {"decode_read_fraction", read / rates.read_bytes_per_second},
-              {"prefill_int8_fraction", flops / rates.int8_ops_per_second},
-              {"planned_bytes", plan},
-              {"peak_bytes", peak},
-              {"load_seconds",
-               {{"open", model.times.open}, {"plan", model.times.plan}, {"weights", model.times.weights}}}})
-            .dump(2));
+    Json json = {
+        {"model", options.model.model},
+        {"backend", model.backend->description()},
+        {"prompt_tokens", options.latency.prompt_tokens},
+        {"output_tokens", options.latency.output_tokens},
+        {"prefill_seconds", timing(result.prefill)},
+        {"decode_seconds_per_token", timing(result.decode)},
+        {"weight_bytes_per_token", result.bytes_per_token},
+        {"planned_bytes", plan},
+        {"peak_bytes", peak},
+        {"load_seconds",
+         {{"open", model.times.open}, {"plan", model.times.plan}, {"weights", model.times.weights}}}};
+    if (on_cpu) {
+      json["read_bytes_per_second"] = rates.read_bytes_per_second;
+      json["int8_ops_per_second"] = rates.int8_ops_per_second;
+      json["decode_read_fraction"] = read / rates.read_bytes_per_second;
+      json["prefill_int8_fraction"] = flops / rates.int8_ops_per_second;
+    }
+    fmt::print("{}\n", json.dump(2));
     return interrupted() ? 1 : 0;
   }
   fmt::print(
@@ -83,12 +87,16 @@ int bench_latency(const Options& options) {
            {fmt::format("decode {}", options.latency.output_tokens), fmt::format("{:.2f}", decode_rate),
             fmt::format("{:.4f}", result.decode.median), fmt::format("{:.4f}", result.decode.mean),
             fmt::format("{:.4f}", result.decode.deviation)}}));
-  fmt::print("decode reads {} of weights per token: {:.1f} GB/s, {:.1f} % of the {:.1f} GB/s that {} read\n",
-             format_bytes(result.bytes_per_token), read / 1e9, 100 * read / rates.read_bytes_per_second,
-             rates.read_bytes_per_second / 1e9,
-             rates.threads == 1 ? "one thread can" : fmt::format("{} threads can", rates.threads));
-  fmt::print("prefill {:.1f} Gop/s, {:.1f} % of the int8 dot-product rate {:.1f} Gop/s\n", flops / 1e9,
-             100 * flops / rates.int8_ops_per_second, rates.int8_ops_per_second / 1e9);
+  fmt::print("decode reads {} of weights per token: {:.1f} GB/s\n", format_bytes(result.bytes_per_token),
+             read / 1e9);
+  fmt::print("prefill does {:.1f} Gop/s\n", flops / 1e9);
+  if (on_cpu)
+    fmt::print(
+        "that is {:.1f} % of the {:.1f} GB/s that {} read, and {:.1f} % of the int8 dot-product rate {:.1f} "
+        "Gop/s\n",
+        100 * read / rates.read_bytes_per_second, rates.read_bytes_per_second / 1e9,
+        rates.threads == 1 ? "one thread can" : fmt::format("{} threads can", rates.threads),
+        100 * flops / rates.int8_ops_per_second, rates.int8_ops_per_second / 1e9);
   fmt::print("memory: planned {}, peak {}\n", format_bytes(plan), format_bytes(peak));
   return interrupted() ? 1 : 0;
 }
@@ -99,6 +107,7 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("bench", "Measure kernels and models");
   command->require_subcommand(1);
   add_bench_kernel(*command, action);
+  add_bench_throughput(*command, action);
   command->footer("Examples:\n  sabrewing bench kernel --json\n  sabrewing bench latency MODEL --threads 1");
   auto options = std::make_shared<Options>();
   CLI::App* latency =

@@ -65,7 +65,8 @@ int inspect(const Options& options) {
   fmt::print("tokenizer     {}; chat template {}\n",
              model.tokenizer ? fmt::format("{} ids", model.tokenizer->vocab_size()) : "none",
              model.chat_templates ? "yes" : "none");
-  fmt::print("backend       {}\n\n", model.backend->description());
+  fmt::print("backend       {}{}\n\n", model.backend->description(),
+             model.device_note.empty() ? "" : " (" + model.device_note + ")");
   std::vector<std::vector<std::string>> table{{"module", "matrices", "format", "bytes", "kernel"}};
   for (const models::ModuleReport& m : model.modules)
     table.push_back({m.group, std::to_string(m.count), m.format, format_bytes(m.bytes), m.kernel});

@@ -87,9 +87,10 @@ void load_weights(engine::LoadedModel& model, const ModelOptions& options, bool 
     engine::load_weights(model, load);
   }
   if (!quiet)
-    fmt::print(stderr, "loaded {} ({}) on {}: open {:.2f} s, plan {:.2f} s, weights {:.2f} s\n",
+    fmt::print(stderr, "loaded {} ({}) on {}{}: open {:.2f} s, plan {:.2f} s, weights {:.2f} s\n",
                model.decoder->spec().model_type, format_bytes(model.decoder->weight_bytes()),
-               model.backend->description(), model.times.open, model.times.plan, model.times.weights);
+               model.backend->description(), model.device_note.empty() ? "" : " (" + model.device_note + ")",
+               model.times.open, model.times.plan, model.times.weights);
 }
 
 engine::LoadedModel load_model(const ModelOptions& options, bool quiet) {

@@ -19,7 +19,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options) {
+/// `note` says why "auto" did not take the GPU.
+std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options, std::string& note) {
   SABREWING_CHECK(options.device == "auto" || options.device == "cpu" || options.device == "cuda",
                   kInvalidArgument, "[device] unknown device \"{}\", expected auto, cpu or cuda",
                   options.device);
@@ -30,7 +31,7 @@ std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options) {
       if (options.device == "cuda") throw;
       // Up to the places searched; `doctor` and device cuda say everything.
       const std::string reason = error.what();
-      log(LogLevel::kInfo, "running on the CPU: {}", reason.substr(0, reason.find(": ")));
+      note = "no GPU: " + reason.substr(0, reason.find(": "));
     }
   }
   kernels::cpu::CpuBackendOptions cpu;
@@ -96,7 +97,7 @@ LoadedModel open_model(const LoadOptions& options) {
   model.times.open = seconds_since(start);
 
   const auto plan_start = std::chrono::steady_clock::now();
-  model.backend = make_backend(options);
+  model.backend = make_backend(options, model.device_note);
   model.decoder = std::make_unique<models::Decoder>(std::move(spec), *model.backend, options.accuracy);
   model.modules = model.decoder->plan_modules(*model.source);
   model.times.plan = seconds_since(plan_start);

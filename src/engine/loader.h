@@ -47,6 +47,7 @@ struct LoadedModel {
   GenerationConfig generation;
   std::vector<std::int32_t> eos_ids;
   std::vector<models::ModuleReport> modules;
+  std::string device_note;  ///< why device "auto" is not the GPU; empty when it is, or was not asked for
   LoadTimes times;
 
   bool is_eos(std::int32_t id) const;

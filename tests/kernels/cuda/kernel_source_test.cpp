@@ -22,11 +22,11 @@ struct Case {
 void PrintTo(const Case& c, std::ostream* out) { *out << c.shape.to_string() << ' ' << c.format; }
 
 std::vector<Case> cases() {
-  const KernelShape big{Family::kWgmma, 256, 1, 2, 3, 1};
-  const KernelShape middle{Family::kWgmma, 64, 1, 2, 6, 4, 2};
-  const KernelShape few{Family::kMma, 8, 1, 8, 4, 1, 4};
-  const KernelShape wide{Family::kMma, 16, 4, 4, 4, 4, 2};
-  const KernelShape portable{Family::kMma, 64, 4, 2, 2, 1};
+  const KernelShape big{Family::kWgmma, 256, 1, 2, 3, 1, 1, 1};
+  const KernelShape middle{Family::kWgmma, 64, 1, 2, 4, 4, 2, 1};
+  const KernelShape few{Family::kMma, 8, 1, 8, 4, 1, 4, 1};
+  const KernelShape wide{Family::kMma, 16, 4, 4, 4, 4, 1, 1};
+  const KernelShape portable{Family::kMma, 64, 4, 2, 2, 1, 1, 1};
   std::vector<Case> list;
   for (const std::string format : {"mxfp4", "int4g128", "int4g64", "int4row", "fp8row"}) {
     list.push_back({"large_" + format, big, format});
@@ -64,10 +64,14 @@ INSTANTIATE_TEST_SUITE_P(Cuda, KernelSourceCompiles, ::testing::ValuesIn(cases()
 
 TEST(KernelSource, RefusalsNameTheRule) {
   const KernelFormats formats{weight_layout(format_by_name("mxfp4"))};
-  EXPECT_FALSE(can_generate({Family::kWgmma, 256, 1, 2, 4, 1}, formats, jit::Architecture::parse("sm_80")));
-  EXPECT_FALSE(can_generate({Family::kWgmma, 24, 1, 2, 4, 1}, formats, jit::Architecture::parse("sm_90a")));
-  EXPECT_FALSE(can_generate({Family::kWgmma, 256, 1, 2, 8, 1}, formats, jit::Architecture::parse("sm_90a")));
-  EXPECT_FALSE(can_generate({Family::kMma, 16, 4, 4, 4, 4}, formats, jit::Architecture::parse("sm_80")));
+  EXPECT_FALSE(
+      can_generate({Family::kWgmma, 256, 1, 2, 4, 1, 1, 1}, formats, jit::Architecture::parse("sm_80")));
+  EXPECT_FALSE(
+      can_generate({Family::kWgmma, 24, 1, 2, 4, 1, 1, 1}, formats, jit::Architecture::parse("sm_90a")));
+  EXPECT_FALSE(
+      can_generate({Family::kWgmma, 256, 1, 2, 8, 1, 1, 1}, formats, jit::Architecture::parse("sm_90a")));
+  EXPECT_FALSE(
+      can_generate({Family::kMma, 16, 4, 4, 4, 4, 1, 1}, formats, jit::Architecture::parse("sm_80")));
 }
 
 }  // namespace

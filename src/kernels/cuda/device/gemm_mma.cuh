@@ -53,7 +53,7 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
 #endif
   const int feature0 = static_cast<int>(blockIdx.x) / kSplit * Layout::kRows;
   const int token0 = static_cast<int>(blockIdx.y) * Layout::kTokens;
-  const int units = (p.slabs + kUnit - 1) / kUnit;
+  const int units = p.slabs / kUnit;
   const int first_unit = units * rank / kSplit;
   const int end_unit = units * (rank + 1) / kSplit;
   const int strip = feature0 / 16 + warp_n;
@@ -73,7 +73,6 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
     if (active && copied < end_unit) {
 #pragma unroll
       for (int s = 0; s < kUnit; ++s) {
-        if (s > 0 && copied * kUnit + s >= p.slabs) break;
 #pragma unroll
         for (int i = 0; i < kWords / 4; ++i)
           copy_async_16(ring + slot * Layout::kSlotBytes + (s * (kWords / 4) + i) * 512,
@@ -152,7 +151,6 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
       if (active && unit < end_unit) {
 #pragma unroll
         for (int s = 0; s < kUnit; ++s) {
-          if (s > 0 && unit * kUnit + s >= p.slabs) break;
           u32 words[kWords];
           u32 scales[kScaleWords];
 #pragma unroll

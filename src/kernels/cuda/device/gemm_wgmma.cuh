@@ -2,12 +2,12 @@
 // Weight-only quantized GEMM on Hopper. The weight is WGMMA's register operand (64 features), the tokens are
 // its N; so a tile wastes at most 7 tokens.
 //
-// Four producer warps fill a ring of stages in turn, each stage one slab deep in K: bulk copies of packed slabs,
+// Four producer warps fill a ring of stages in turn, each stage kDepth slabs deep in K: bulk copies of packed slabs,
 // TMA boxes of activations; one warp alone would be the bottleneck of small tiles. Each consumer warpgroup owns kBlocks blocks of 64 features. It decodes the fragments of the next
 // two steps while the WGMMAs of the last two run. With kSplit > 1 the blocks of a cluster take consecutive ranges of K and add
 // their FP32 sums over distributed shared memory in rank order.
 //
-// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages, kSplit,
+// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages, kDepth, kSplit,
 // Decoder, Output, and mma(acc, a, descriptor): one WGMMA of 64 x kTokens x 16.
 
 #include "gemm.cuh"
@@ -30,10 +30,12 @@ struct WgmmaLayout {
   // More than stages would let a warp mistake a stage's release for the one before it.
   static constexpr int kProducerWarps = Config::kStages < 4 ? Config::kStages : 4;
   static constexpr int kTokenBytes = Config::kTokens * 128;  // a box of 64 columns
-  static constexpr int kBoxes = Decoder::kSlabK / 64;
+  static constexpr int kSlabBoxes = Decoder::kSlabK / 64;
+  static constexpr int kBoxes = kSlabBoxes * Config::kDepth;
+  static constexpr int kBlockBytes = Config::kDepth * kSlabBytes<Decoder>;  // of 64 features in a stage
   static constexpr int kStageBytes = kBoxes * kTokenBytes;
   static constexpr int kWeightOffset = Config::kStages * kStageBytes;
-  static constexpr int kWeightStage = kRowBlocks * kSlabBytes<Decoder>;
+  static constexpr int kWeightStage = kRowBlocks * kBlockBytes;
   static constexpr int kBarrierOffset = kWeightOffset + Config::kStages * kWeightStage;
   static constexpr int kScratchOffset = kBarrierOffset + Config::kStages * 16;
   static constexpr int kScratch = Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * 512 : 0;
@@ -84,8 +86,10 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   grid_launch_dependents();
 
   const int rank = kSplit > 1 ? static_cast<int>(cluster_rank()) : 0;
-  const int first_slab = kSplit > 1 ? p.slabs * rank / kSplit : 0;
-  const int slabs = kSplit > 1 ? p.slabs * (rank + 1) / kSplit - first_slab : p.slabs;
+  // From here on, a slab is what a stage holds.
+  const int all_slabs = p.slabs / Config::kDepth;
+  const int first_slab = kSplit > 1 ? all_slabs * rank / kSplit : 0;
+  const int slabs = kSplit > 1 ? all_slabs * (rank + 1) / kSplit - first_slab : all_slabs;
   const int tiles = p.token_tiles * p.feature_tiles;
   const int tile_step = static_cast<int>(gridDim.x) / kSplit;
   const int first_tile = static_cast<int>(blockIdx.x) / kSplit;
@@ -99,19 +103,19 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       const int block0 = tile.feature * Layout::kRowBlocks;
       const int blocks = p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
       const u32 to = base + Layout::kWeightOffset + stage * Layout::kWeightStage;
-      const u8* from = p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * kSlabBytes<Decoder>;
-      barrier_expect(full + stage * 8, Layout::kStageBytes + blocks * kSlabBytes<Decoder>);
+      const u8* from = p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockBytes;
+      barrier_expect(full + stage * 8, Layout::kStageBytes + blocks * Layout::kBlockBytes);
 #pragma unroll
       for (int b = 0; b < Layout::kRowBlocks; ++b)
         if (b < blocks)
-          copy_bulk(to + b * kSlabBytes<Decoder>, from + b * row_bytes, kSlabBytes<Decoder>, full + stage * 8,
+          copy_bulk(to + b * Layout::kBlockBytes, from + b * row_bytes, Layout::kBlockBytes, full + stage * 8,
                     weight_policy);
     };
     const auto load_tokens = [&](const Tile& tile, int slab, int stage) {
 #pragma unroll
       for (int box = 0; box < Layout::kBoxes; ++box)
         copy_tensor_2d(base + stage * Layout::kStageBytes + box * Layout::kTokenBytes, &x_map,
-                       (first_slab + slab) * Decoder::kSlabK + box * 64, tile.token * kTokens, full + stage * 8,
+                       (first_slab + slab) * Layout::kBoxes * 64 + box * 64, tile.token * kTokens, full + stage * 8,
                        token_policy);
     };
     // Iteration i of all tiles' slabs uses stage i % kStages; a warp takes every kProducerWarps-th. Weights never
@@ -159,9 +163,9 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   if constexpr (Layout::kMovesRegisters) take_registers<232>();
   const int group = warp / 4;
   const int group_warp = warp & 3;
-  const u32 my_words = base + Layout::kWeightOffset + group * kBlocks * kSlabBytes<Decoder> +
+  const u32 my_words = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
                        group_warp * kWarpBytes<Decoder> + lane * 16;
-  const u32 my_scales = base + Layout::kWeightOffset + group * kBlocks * kSlabBytes<Decoder> +
+  const u32 my_scales = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
                         kSlabWeightBytes<Decoder> + (group_warp * 8 + lane / 4) * 4 * Decoder::kScaleWords;
   constexpr int kScaleWords = Decoder::kScaleWords > 0 ? Decoder::kScaleWords : 1;
   constexpr int kWords = Decoder::kWords;
@@ -177,13 +181,20 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   const auto load_box = [&](int stage, int box, u32 (&w)[kBlocks][kWords], u32 (&s)[kBlocks][kScaleWords]) {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
-      const u32 offset = stage * Layout::kWeightStage + b * kSlabBytes<Decoder>;
+      const u32 offset = stage * Layout::kWeightStage + b * Layout::kBlockBytes +
+                         box / Layout::kSlabBoxes * kSlabBytes<Decoder>;
 #pragma unroll
       for (int i = 0; i < kWords / 4; ++i)
-        load_shared(my_words + offset + box * 4 * kWarpBytes<Decoder> + i * 512, w[b] + 4 * i);
+        load_shared(my_words + offset + box % Layout::kSlabBoxes * 4 * kWarpBytes<Decoder> + i * 512, w[b] + 4 * i);
 #pragma unroll
       for (int i = 0; i < Decoder::kScaleWords; ++i) s[b][i] = load_shared(my_scales + offset + i * 4);
     }
+  };
+
+  // One arrival stands for all lanes' reads of the stage.
+  const auto release = [&](int stage) {
+    __syncwarp();
+    if (lane == 0) barrier_arrive(empty + stage * 8);
   };
 
   int stage = 0;
@@ -222,7 +233,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
           wgmma_commit();
           wgmma_wait<1>();
           if (q == 0) {
-            if (box == 0 && last_stage >= 0 && lane == 0) barrier_arrive(empty + last_stage * 8);
+            if (box == 0 && last_stage >= 0) release(last_stage);
             if (box + 1 < Layout::kBoxes) {
               load_box(stage, box + 1, next_words, next_scales);
             } else if (slab + 1 < slabs) {
@@ -244,7 +255,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       parity = next_parity;
     }
     wgmma_wait<0>();
-    if (last_stage >= 0 && lane == 0) barrier_arrive(empty + last_stage * 8);
+    if (last_stage >= 0) release(last_stage);
 
     const int token0 = tile.token * kTokens;
     const int feature0 = tile.feature * Layout::kRows;

@@ -59,7 +59,8 @@ int KernelShape::threads() const {
 
 std::string KernelShape::to_string() const {
   if (family == Family::kWgmma)
-    return fmt::format("wgmma {}x{} b{} s{} k{} r{}", tokens, features(), blocks, stages, split, resident);
+    return fmt::format("wgmma {}x{} b{} s{} d{} k{} r{}", tokens, features(), blocks, stages, depth, split,
+                       resident);
   return fmt::format("mma {}x{} w{} a{} k{} r{}", tokens, features(), groups, stages, split, resident);
 }
 
@@ -74,6 +75,8 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
       return Feasibility::no("the WGMMA kernel multiplies group scales into the weights");
     if (shape.tokens > 256 || shape.tokens < 8 || (shape.tokens != 8 && shape.tokens % 16 != 0))
       return Feasibility::no(fmt::format("{} tokens: 8, or a multiple of 16 up to 256", shape.tokens));
+    if (shape.depth * formats.weight.slab_k > 128)
+      return Feasibility::no("a stage holds at most 128 columns");
     if (shape.tokens / 2 * shape.blocks > 160)
       return Feasibility::no(fmt::format("{} accumulators do not fit", shape.tokens / 2 * shape.blocks));
     const int bytes = shared_bytes(shape, formats, shape.tokens, 1 << 20);
@@ -93,8 +96,8 @@ int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int row
   const WeightLayout& layout = formats.weight;
   if (shape.family == Family::kWgmma) {
     const int row_blocks = shape.blocks * shape.groups;
-    const int stage =
-        layout.slab_k / 64 * shape.tokens * 128 + row_blocks * static_cast<int>(layout.slab_bytes());
+    const int stage = shape.depth * (layout.slab_k / 64 * shape.tokens * 128 +
+                                     row_blocks * static_cast<int>(layout.slab_bytes()));
     const bool transposes = shape.split == 1 && formats.output != DType::kF32;
     const int ring = shape.stages * (stage + 16) + (transposes ? 4 * shape.groups * 512 : 0);
     const int partial = shape.split > 1 ? shape.tokens * (64 * row_blocks + 4) * 4 : 0;
@@ -122,12 +125,13 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "#include \"gemm_wgmma.cuh\"\n"
         "using namespace sabrewing::device;\n"
         "struct Config {{\n"
-        "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kSplit = {};\n"
+        "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kDepth = {};\n"
+        "  static constexpr int kSplit = {};\n"
         "  using Decoder = {};\n  using Output = {};\n{}}};\n"
         "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, {}) sabrewing_gemm(\n"
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
         "  gemm_wgmma<Config>(x_map, params);\n}}\n",
-        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.split, decoder,
+        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split, decoder,
         output_type(formats.output), wgmma_function(shape.tokens), shape.resident);
   } else {
     text = fmt::format(

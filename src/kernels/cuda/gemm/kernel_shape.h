@@ -22,10 +22,11 @@ struct KernelShape {
   int stages = 4;    ///< kWgmma: of the ring; kMma: slabs ahead in registers
   int split = 1;     ///< blocks of a cluster along K
   int resident = 1;  ///< blocks that share a multiprocessor, and so overlap with the next launch
+  int depth = 1;     ///< kWgmma: slabs in a stage
 
   int features() const { return family == Family::kWgmma ? 64 * blocks * groups : 16 * blocks; }
   int threads() const;
-  /// "wgmma 64x128 b1 s6 k2 r1", "mma 8x16 w8 a8 k1 r2"
+  /// "wgmma 64x128 b1 s6 d1 k2 r1", "mma 8x16 w8 a8 k1 r2"
   std::string to_string() const;
   bool operator==(const KernelShape&) const = default;
 };

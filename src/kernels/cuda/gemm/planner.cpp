@@ -22,6 +22,7 @@ constexpr double kTensorTflops = 800;
 constexpr double kDecodeCycles = 82;   // of one block of 64 features
 constexpr double kOverlapLoss = 0.23;  // of the shorter of decoding and multiplying
 constexpr double kSlabCycles = 234;
+constexpr double kShortRing = 1.10;      // three stages
 constexpr double kTwoBlocks = 1.04;      // two blocks of features in a warpgroup
 constexpr double kSharedSlowdown = 1.8;  // two blocks on one multiprocessor
 constexpr double kWgmmaUs = 2.9;
@@ -65,9 +66,12 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
         if (problem.k / 128 / split < 2 && split > 1) continue;
         for (const int resident : {1, 2}) {
           if (resident == 2 && (tokens * blocks > 64 || groups > 2)) continue;
-          KernelShape shape{Family::kWgmma, tokens, blocks, groups, 0, split, resident};
-          shape.stages = ring_stages(device, shape, problem.formats, resident);
-          if (shape.stages > 0 && (shapes.empty() || !(shape == shapes.back()))) shapes.push_back(shape);
+          for (const int depth : {1, 2}) {
+            if (depth * problem.formats.weight.slab_k > 128) continue;
+            KernelShape shape{Family::kWgmma, tokens, blocks, groups, 0, split, resident, depth};
+            shape.stages = ring_stages(device, shape, problem.formats, resident);
+            if (shape.stages > 0 && (shapes.empty() || !(shape == shapes.back()))) shapes.push_back(shape);
+          }
         }
       }
     }
@@ -90,7 +94,7 @@ std::vector<KernelShape> mma_shapes(const DeviceModel& device, const GemmProblem
           const int threads = 32 * warps_n * warps_k;
           const int room = (tokens <= 8 ? 1024 : tokens <= 16 ? 768 : 512) / threads;
           const int resident = std::clamp(room, 1, 4);
-          shapes.push_back({Family::kMma, tokens, warps_n, warps_k, ahead, split, resident});
+          shapes.push_back({Family::kMma, tokens, warps_n, warps_k, ahead, split, resident, 1});
         }
   }
   return shapes;
@@ -125,8 +129,9 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
     const double strips = shape.blocks * shape.groups;
     const double mma = strips * 4 * std::max(shape.tokens / 2.0, 16.0);
     const double decode = strips * kDecodeCycles;
-    const double step = (std::max(mma, decode) + kOverlapLoss * std::min(mma, decode) + kSlabCycles) *
-                        (shape.blocks == 2 ? kTwoBlocks : 1);
+    const double step = (std::max(mma, decode) + kOverlapLoss * std::min(mma, decode) +
+                         kSlabCycles * 64 / (shape.depth * problem.formats.weight.slab_k)) *
+                        (shape.stages == 3 ? kShortRing : 1) * (shape.blocks == 2 ? kTwoBlocks : 1);
     const double compute =
         ceil_div(k / 64, shape.split) * step * (shared ? kSharedSlowdown : 1) / kClockGhz * 1e-3;
     const double outputs = static_cast<double>(shape.tokens) * shape.features();

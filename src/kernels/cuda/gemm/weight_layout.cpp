@@ -19,6 +19,7 @@ namespace {
 using Encoding = WeightLayout::Encoding;
 
 constexpr int kRowsPerBlock = 64;
+constexpr int kColumnMultiple = 128;
 constexpr std::size_t kFactorAlignment = 256;
 // What the multiplication by a stored E8M0 byte undoes: E2M1 bits in BF16's place are 2^-126 too small.
 constexpr int kE2M1Bias = 126;
@@ -220,7 +221,9 @@ WeightLayout weight_layout(const formats::WeightFormat& format) {
 }
 
 PackedShape PackedShape::of(const WeightLayout& layout, std::int64_t n, std::int64_t k) {
-  PackedShape shape{n, k, ceil_div(n, kRowsPerBlock), ceil_div(k, layout.slab_k), 0, 0};
+  PackedShape shape{
+      n, k, ceil_div(n, kRowsPerBlock), ceil_div(k, kColumnMultiple) * (kColumnMultiple / layout.slab_k),
+      0, 0};
   const auto slabs = static_cast<std::size_t>(shape.row_blocks * shape.slabs) * layout.slab_bytes();
   shape.factor_offset = (slabs + kFactorAlignment - 1) / kFactorAlignment * kFactorAlignment;
   shape.bytes =

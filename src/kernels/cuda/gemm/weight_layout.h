@@ -12,7 +12,8 @@
 namespace sabrewing::kernels::cuda {
 
 /// How the GEMM kernels store a weight format (device/decode.cuh): slabs of 64 rows by `slab_k` columns in
-/// MMA fragment order with their scales, [row block][slab]; after them one FP32 factor per row where the
+/// MMA fragment order with their scales, [row block][slab], with zeros up to a multiple of 128
+/// columns; after them one FP32 factor per row where the
 /// format needs it.
 struct WeightLayout {
   enum class Encoding : std::uint8_t {

@@ -352,6 +352,7 @@ struct Options {
   bool profile = false;
   bool no_overlap = false;
   bool exact = false;
+  bool race_checkable = false;
   bool float_output = false;
   std::int64_t burst_from = 128;
 };
@@ -399,13 +400,14 @@ int run(const Options& options) {
       std::vector<Choice> choices;
       std::vector<jit::KernelSource> sources;
       for (const std::int64_t m : options.m) {
-        const GemmProblem problem{{cell.layout(), DType::kBF16, output, false}, m, n, k, options.exact};
+        const GemmProblem problem{
+            {cell.layout(), DType::kBF16, output, false, false}, m, n, k, options.exact};
         for (const Candidate& c : candidates(model, problem, options.only.empty() ? options.limit : 100000)) {
           if (!options.only.empty() &&
               (";" + options.only + ";").find(";" + c.shape.to_string() + ";") == std::string::npos)
             continue;
           choices.push_back({m, c});
-          KernelFormats formats{cell.layout(), DType::kBF16, output, c.scale_after};
+          KernelFormats formats{cell.layout(), DType::kBF16, output, c.scale_after, options.race_checkable};
           sources.push_back(kernel_source(c.shape, formats, model.architecture));
         }
       }
@@ -425,7 +427,8 @@ int run(const Options& options) {
           // For a profiler: three calls of each kernel, nothing else.
           for (const Choice& choice : choices) {
             if (choice.m != m) continue;
-            const KernelFormats formats{cell.layout(), DType::kBF16, output, choice.candidate.scale_after};
+            const KernelFormats formats{cell.layout(), DType::kBF16, output, choice.candidate.scale_after,
+                                        options.race_checkable};
             for (int i = 0; i < 3; ++i)
               bench.kernel(choice.candidate.shape, formats)
                   .enqueue(cell.operands(m, static_cast<std::size_t>(i)), bench.stream(), false);
@@ -442,7 +445,8 @@ int run(const Options& options) {
         for (const Choice& choice : choices) {
           if (choice.m != m) continue;
           const Candidate& c = choice.candidate;
-          const KernelFormats formats{cell.layout(), DType::kBF16, output, c.scale_after};
+          const KernelFormats formats{cell.layout(), DType::kBF16, output, c.scale_after,
+                                      options.race_checkable};
           const std::string name = fmt::format("{}{}", c.shape.to_string(), c.scale_after ? " after" : "");
           ++cells;
           Errors errors;
@@ -498,8 +502,8 @@ int run(const Options& options) {
         const std::string first_name = first->candidate.shape.to_string();
         std::sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.us < b.us; });
         const Candidate& best = timed[0].candidate;
-        const GemmKernel& kernel =
-            bench.kernel(best.shape, {cell.layout(), DType::kBF16, output, best.scale_after});
+        const GemmKernel& kernel = bench.kernel(
+            best.shape, {cell.layout(), DType::kBF16, output, best.scale_after, options.race_checkable});
         const auto time_best = [&](bool overlap) {
           return bench.time(
               [&](int i) {
@@ -559,6 +563,7 @@ int main(int argc, char** argv) {
   app.add_flag("--check-only", options.check_only);
   app.add_flag("--no-overlap", options.no_overlap);
   app.add_flag("--exact", options.exact);
+  app.add_flag("--race-checkable", options.race_checkable, "For compute-sanitizer --tool racecheck");
   app.add_flag("--float-output", options.float_output);
   CLI11_PARSE(app, argc, argv);
   try {

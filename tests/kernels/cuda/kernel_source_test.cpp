@@ -49,7 +49,8 @@ TEST_P(KernelSourceCompiles, WithoutSpills) {
   static jit::Compiler compiler;
   if (const Feasibility feasible = compiler.available(); !feasible) GTEST_SKIP() << feasible.reason;
   const Case& c = GetParam();
-  const KernelFormats formats{weight_layout(format_by_name(c.format)), DType::kBF16, c.output, c.scale_after};
+  const KernelFormats formats{weight_layout(format_by_name(c.format)), DType::kBF16, c.output, c.scale_after,
+                              false};
   const auto compiled =
       compiler.compile(kernel_source(c.shape, formats, jit::Architecture::parse(c.architecture)));
   const jit::KernelResources& resources = compiled->function("sabrewing_gemm").resources;
@@ -63,7 +64,8 @@ INSTANTIATE_TEST_SUITE_P(Cuda, KernelSourceCompiles, ::testing::ValuesIn(cases()
                          [](const auto& test) { return test.param.name; });
 
 TEST(KernelSource, RefusalsNameTheRule) {
-  const KernelFormats formats{weight_layout(format_by_name("mxfp4"))};
+  const KernelFormats formats{weight_layout(format_by_name("mxfp4")), DType::kBF16, DType::kBF16, false,
+                              false};
   EXPECT_FALSE(
       can_generate({Family::kWgmma, 256, 1, 2, 4, 1, 1, 1}, formats, jit::Architecture::parse("sm_80")));
   EXPECT_FALSE(

@@ -7,7 +7,7 @@
 // two steps while the WGMMAs of the last two run. With kSplit > 1 the blocks of a cluster take consecutive ranges of K and add
 // their FP32 sums over distributed shared memory in rank order.
 //
-// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages, kDepth, kSplit,
+// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages, kDepth, kEveryLaneArrives, kSplit,
 // Decoder, Output, and mma(acc, a, descriptor): one WGMMA of 64 x kTokens x 16.
 
 #include "gemm.cuh"
@@ -78,7 +78,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       barrier_init(full + s * 8, 1);
-      barrier_init(empty + s * 8, 4 * Config::kGroups);
+      barrier_init(empty + s * 8, (Config::kEveryLaneArrives ? 128 : 4) * Config::kGroups);
     }
     barrier_init_fence();
   }
@@ -191,10 +191,10 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     }
   };
 
-  // One arrival stands for all lanes' reads of the stage.
+  // One arrival stands for all lanes' reads of the stage, unless a race detector is to follow them.
   const auto release = [&](int stage) {
     __syncwarp();
-    if (lane == 0) barrier_arrive(empty + stage * 8);
+    if (Config::kEveryLaneArrives || lane == 0) barrier_arrive(empty + stage * 8);
   };
 
   int stage = 0;

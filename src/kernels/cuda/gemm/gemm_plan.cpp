@@ -18,7 +18,11 @@ constexpr std::size_t kExplained = 4;
 constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
 
 GemmProblem problem_of(const GemmDesc& desc, const WeightLayout& layout, std::int64_t m) {
-  return {{layout, DType::kBF16, desc.output, false}, m, desc.n, desc.k, desc.accuracy != Accuracy::kDefault};
+  return {{layout, DType::kBF16, desc.output, false, false},
+          m,
+          desc.n,
+          desc.k,
+          desc.accuracy != Accuracy::kDefault};
 }
 
 }  // namespace
@@ -152,7 +156,7 @@ std::shared_ptr<const CudaGemmPlan> GemmPlanner::plan(const GemmDesc& desc) {
       intervals.back().choice = choice;
       continue;
     }
-    const KernelFormats formats{layout, DType::kBF16, desc.output, choice.scale_after};
+    const KernelFormats formats{layout, DType::kBF16, desc.output, choice.scale_after, false};
     sources.push_back(kernel_source(choice.shape, formats, impl_->model.architecture));
     kernel_formats.push_back(formats);
     intervals.push_back({m, std::move(choice), nullptr});

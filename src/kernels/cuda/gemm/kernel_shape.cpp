@@ -127,12 +127,14 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "struct Config {{\n"
         "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kDepth = {};\n"
         "  static constexpr int kSplit = {};\n"
+        "  static constexpr bool kEveryLaneArrives = {};\n"
         "  using Decoder = {};\n  using Output = {};\n{}}};\n"
         "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, {}) sabrewing_gemm(\n"
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
         "  gemm_wgmma<Config>(x_map, params);\n}}\n",
-        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split, decoder,
-        output_type(formats.output), wgmma_function(shape.tokens), shape.resident);
+        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split,
+        formats.race_checkable, decoder, output_type(formats.output), wgmma_function(shape.tokens),
+        shape.resident);
   } else {
     text = fmt::format(
         "#include \"gemm_mma.cuh\"\n"

@@ -37,6 +37,8 @@ struct KernelFormats {
   DType activation = DType::kBF16;
   DType output = DType::kBF16;
   bool scale_after = false;  ///< group scales onto FP32 sums (kMma only)
+  bool race_checkable =
+      false;  ///< compute-sanitizer's racecheck sees no order behind one lane's arrival for a warp
 };
 
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,

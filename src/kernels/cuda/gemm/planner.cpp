@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <tuple>
 
 namespace sabrewing::kernels::cuda {
 
@@ -171,10 +173,15 @@ std::vector<Candidate> candidates(const DeviceModel& device, const GemmProblem& 
     for (const KernelShape& shape : mma_shapes(device, problem)) consider(shape, has_after);
   if (device.architecture.number == 90 && problem.m > 4 && !(problem.exact_scales && has_after))
     for (const KernelShape& shape : wgmma_shapes(device, problem)) consider(shape, false);
-  std::stable_sort(list.begin(), list.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.predicted_us < b.predicted_us; });
-  if (list.size() > limit) list.resize(limit);
-  return list;
+  // Ties keep the order of generation.
+  std::vector<std::size_t> order(list.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::tie(list[a].predicted_us, a) < std::tie(list[b].predicted_us, b);
+  });
+  std::vector<Candidate> sorted;
+  for (std::size_t i = 0; i < std::min(limit, order.size()); ++i) sorted.push_back(list[order[i]]);
+  return sorted;
 }
 
 }  // namespace sabrewing::kernels::cuda

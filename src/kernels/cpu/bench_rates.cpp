@@ -91,23 +91,23 @@ void mul_add_xmm(long rounds) {
   "vpaddd 384(%0),%%zmm6,%%zmm6\nvpaddd 448(%0),%%zmm7,%%zmm7\n"
 #define SABREWING_LINE_YMM(OFFSET, A, B) \
   "vpaddd " OFFSET "(%0),%%ymm" A ",%%ymm" A "\nvpaddd 32+" OFFSET "(%0),%%ymm" B ",%%ymm" B "\n"
-#define SABREWING_EIGHT_YMM                                                   \
-  SABREWING_LINE_YMM("0", "0", "1")                                           \
-  SABREWING_LINE_YMM("64", "2", "3")                                          \
-  SABREWING_LINE_YMM("128", "4", "5")                                         \
-  SABREWING_LINE_YMM("192", "6", "7") SABREWING_LINE_YMM("256", "0", "1")     \
-      SABREWING_LINE_YMM("320", "2", "3") SABREWING_LINE_YMM("384", "4", "5") \
-          SABREWING_LINE_YMM("448", "6", "7")
+#define SABREWING_EIGHT_YMM           \
+  SABREWING_LINE_YMM("0", "0", "1")   \
+  SABREWING_LINE_YMM("64", "2", "3")  \
+  SABREWING_LINE_YMM("128", "4", "5") \
+  SABREWING_LINE_YMM("192", "6", "7") \
+  SABREWING_LINE_YMM("256", "0", "1") \
+  SABREWING_LINE_YMM("320", "2", "3") SABREWING_LINE_YMM("384", "4", "5") SABREWING_LINE_YMM("448", "6", "7")
 #define SABREWING_LINE_XMM(OFFSET)                                                \
   "paddd " OFFSET "(%0),%%xmm0\npaddd 16+" OFFSET "(%0),%%xmm1\npaddd 32+" OFFSET \
   "(%0),%%xmm2\n"                                                                 \
   "paddd 48+" OFFSET "(%0),%%xmm3\n"
-#define SABREWING_EIGHT_XMM                                                                               \
-  SABREWING_LINE_XMM("0")                                                                                 \
-  SABREWING_LINE_XMM("64")                                                                                \
-  SABREWING_LINE_XMM("128")                                                                               \
-  SABREWING_LINE_XMM("192") SABREWING_LINE_XMM("256") SABREWING_LINE_XMM("320") SABREWING_LINE_XMM("384") \
-      SABREWING_LINE_XMM("448")
+#define SABREWING_EIGHT_XMM \
+  SABREWING_LINE_XMM("0")   \
+  SABREWING_LINE_XMM("64")  \
+  SABREWING_LINE_XMM("128") \
+  SABREWING_LINE_XMM("192") \
+  SABREWING_LINE_XMM("256") SABREWING_LINE_XMM("320") SABREWING_LINE_XMM("384") SABREWING_LINE_XMM("448")
 #define SABREWING_CLEAR_XMM(R) "pxor %%xmm" R ",%%xmm" R "\n"
 
 SABREWING_READ_LOOP(read_zmm, SABREWING_CLEAR_ZMM, SABREWING_EIGHT_ZMM, "vzeroupper\n")

@@ -49,10 +49,10 @@ SW_DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
   return out;
 }
 
-// 4-bit integers stored as value + 8, one BF16 scale per kGroup columns (a multiple of 64; 0: none), to BF16. A
-// code in bits 6..3 is the subnormal code * 2^-130. The stored scale is 2^126 times the true one, so that one
-// fused multiplication and addition of -8 scales gives the scaled value times 2^-4, rounded once. With kAfter
-// the weights stay exact integers and the scale is applied to FP32 sums of a slab.
+// 4-bit integers stored as value + 8, one BF16 scale per kGroup columns (a multiple of 64; 0: none), to BF16.
+// A code in bits 6..3 is the subnormal code * 2^-130. The stored scale is 2^126 times the true one, so that
+// one fused multiplication and addition of -8 scales gives the scaled value times 2^-4, rounded once. With
+// kAfter the weights stay exact integers and the scale is applied to FP32 sums of a slab.
 template <int kGroup, bool kAfter>
 struct Int4ToBf16 {
   static constexpr int kSlabK = kGroup > 0 && kGroup % 128 == 0 ? 128 : 64;

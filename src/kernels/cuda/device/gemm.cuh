@@ -17,11 +17,11 @@ struct GemmParams {
   int m;
   int n;
   int k;
-  int slabs;         // along K
-  int row_blocks;    // of 64 output features
+  int slabs;       // along K
+  int row_blocks;  // of 64 output features
   int token_tiles;
   int feature_tiles;
-  int token_group;   // token tiles that share the features of consecutive tiles
+  int token_group;     // token tiles that share the features of consecutive tiles
   int aligned;         // y rows take 16-byte stores
   int stream_weights;  // no other tile reads the same weights
 };
@@ -80,8 +80,8 @@ SW_DEVICE float2 feature_factor(const GemmParams& p, int feature) {
 
 #if __CUDA_ARCH__ >= 900
 
-// Adds the partial sums [token][kRows + 4] (FP32, at `partial` in each block's shared memory) of all blocks of
-// the cluster in rank order, and stores this block's share of the tile.
+// Adds the partial sums [token][kRows + 4] (FP32, at `partial` in each block's shared memory) of all blocks
+// of the cluster in rank order, and stores this block's share of the tile.
 template <typename Output, int kTokens, int kRows, int kSplit, int kThreads>
 SW_DEVICE void reduce_cluster(const GemmParams& p, u32 partial, int token0, int feature0, int thread) {
   constexpr int kStride = kRows + 4;

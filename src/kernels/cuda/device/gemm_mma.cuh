@@ -2,8 +2,8 @@
 // Weight-only quantized GEMM with mma.sync: the portable kernel (SM80 and up), and on Hopper the one for few
 // tokens. Each lane copies its own packed weights to shared memory, kAhead units ahead, and starts before the
 // kernel waits for the one that it depends on; activations follow in chunks of K. A warp owns 16 features and
-// every kWarpsK-th unit of 128 columns; sums are added in FP32 over the warps, then over the blocks of a cluster (kSplit,
-// Hopper), in a fixed order.
+// every kWarpsK-th unit of 128 columns; sums are added in FP32 over the warps, then over the blocks of a
+// cluster (kSplit, Hopper), in a fixed order.
 //
 // Config: kTokenTiles (of 8 tokens), kWarpsN, kWarpsK, kAhead, kSplit, Decoder, Output.
 
@@ -20,7 +20,8 @@ struct MmaLayout {
   static constexpr int kUnit = 128 / Decoder::kSlabK;  // slabs
   static constexpr int kChunkUnits = Config::kWarpsK * Config::kAhead;
   static constexpr int kChunkK = kChunkUnits * 128;
-  // The launcher gives as many chunk buffers (1 or 2) as the K range of a block needs; rows beyond M have none.
+  // The launcher gives as many chunk buffers (1 or 2) as the K range of a block needs; rows beyond M have
+  // none.
   static constexpr int kTokenStride = kChunkK * 2 + 16;
   static constexpr int kSlotBytes = 2 * kWarpBytes<Decoder> + kUnit * 128 * Decoder::kScaleWords;
   static constexpr int kRingBytes = Config::kWarpsN * Config::kWarpsK * Config::kAhead * kSlotBytes;
@@ -66,7 +67,8 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
   const u32 ring_scales = base + warp * kAhead * Layout::kSlotBytes + 2 * kWarpBytes<Decoder> + lane * 4;
   const u8* from = p.weight + (static_cast<i64>(strip / 4) * p.slabs + unit * kUnit) * kSlabBytes<Decoder>;
   const u8* from_words = from + strip % 4 * kWarpBytes<Decoder> + lane * 16;
-  const u8* from_scales = from + kSlabWeightBytes<Decoder> + (strip % 4 * 8 + lane / 4) * 4 * Decoder::kScaleWords;
+  const u8* from_scales =
+      from + kSlabWeightBytes<Decoder> + (strip % 4 * 8 + lane / 4) * 4 * Decoder::kScaleWords;
   int copied = unit;
   // The next unit into a slot of the ring; one group of copies whether or not there is one.
   const auto copy_unit = [&](int slot) {
@@ -76,7 +78,8 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
 #pragma unroll
         for (int i = 0; i < kWords / 4; ++i)
           copy_async_16(ring + slot * Layout::kSlotBytes + (s * (kWords / 4) + i) * 512,
-                        from_words + s * kSlabBytes<Decoder> + i / (Decoder::kWords / 4) * 4 * kWarpBytes<Decoder> +
+                        from_words + s * kSlabBytes<Decoder> +
+                            i / (Decoder::kWords / 4) * 4 * kWarpBytes<Decoder> +
                             i % (Decoder::kWords / 4) * 512,
                         true);
 #pragma unroll
@@ -117,7 +120,8 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
         const int column = my_column + c * Layout::kThreads * 8;
         const bool valid = chunk * 128 + column < p.k;
         if (column < columns)
-          copy_async_16(to + c * Layout::kThreads * 16, valid ? row_from + c * Layout::kThreads * 8 : my_tokens, valid);
+          copy_async_16(to + c * Layout::kThreads * 16,
+                        valid ? row_from + c * Layout::kThreads * 8 : my_tokens, valid);
       }
       row_from += kRowStep * p.x_stride;
       to += kRowStep * Layout::kTokenStride;
@@ -130,7 +134,8 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     const int row = t * 8 + lane % 8;
-    tokens[t] = tokens_base + (row < rows ? row : rows - 1) * Layout::kTokenStride + lane / 8 * 16 + warp_k * 256;
+    tokens[t] =
+        tokens_base + (row < rows ? row : rows - 1) * Layout::kTokenStride + lane / 8 * 16 + warp_k * 256;
   }
   int buffer = 0;
   load_tokens(first_unit, 0);
@@ -158,7 +163,8 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
             load_shared(ring + a * Layout::kSlotBytes + (s * (kWords / 4) + i) * 512, words + 4 * i);
 #pragma unroll
           for (int i = 0; i < Decoder::kScaleWords; ++i)
-            scales[i] = load_shared(ring_scales + a * Layout::kSlotBytes + (s * Decoder::kScaleWords + i) * 128);
+            scales[i] =
+                load_shared(ring_scales + a * Layout::kSlotBytes + (s * Decoder::kScaleWords + i) * 128);
           float part[kTiles][4] = {};
 #pragma unroll
           for (int j = 0; j < Decoder::kSlabK / 16; j += 2) {
@@ -168,7 +174,9 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
 #pragma unroll
             for (int t = 0; t < kTiles; ++t) {
               u32 b[4];
-              load_matrix_x4(tokens[t] + buffer * buffer_bytes + (a * kWarpsK * 128 + s * Decoder::kSlabK + j * 16) * 2, b);
+              load_matrix_x4(
+                  tokens[t] + buffer * buffer_bytes + (a * kWarpsK * 128 + s * Decoder::kSlabK + j * 16) * 2,
+                  b);
               float(&d)[4] = Decoder::kScaleAfter ? part[t] : acc[t];
               mma_bf16(d, fragment[0], b[0], b[1]);
               mma_bf16(d, fragment[1], b[2], b[3]);
@@ -199,8 +207,8 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
   float* partial = reinterpret_cast<float*>(shared);
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
-    float* to = partial + (warp_k * Layout::kTokens + t * 8 + lane % 4 * 2) * Layout::kPartialStride + warp_n * 16 +
-                lane / 4;
+    float* to = partial + (warp_k * Layout::kTokens + t * 8 + lane % 4 * 2) * Layout::kPartialStride +
+                warp_n * 16 + lane / 4;
     to[0] = acc[t][0];
     to[Layout::kPartialStride] = acc[t][1];
     to[8] = acc[t][2];

@@ -2,13 +2,15 @@
 // Weight-only quantized GEMM on Hopper. The weight is WGMMA's register operand (64 features), the tokens are
 // its N; so a tile wastes at most 7 tokens.
 //
-// Four producer warps fill a ring of stages in turn, each stage kDepth slabs deep in K: bulk copies of packed slabs,
-// TMA boxes of activations; one warp alone would be the bottleneck of small tiles. Each consumer warpgroup owns kBlocks blocks of 64 features. It decodes the fragments of the next
-// two steps while the WGMMAs of the last two run. With kSplit > 1 the blocks of a cluster take consecutive ranges of K and add
+// Four producer warps fill a ring of stages in turn, each stage kDepth slabs deep in K: bulk copies of packed
+// slabs, TMA boxes of activations; one warp alone would be the bottleneck of small tiles. Each consumer
+// warpgroup owns kBlocks blocks of 64 features. It decodes the fragments of the next two steps while the
+// WGMMAs of the last two run. With kSplit > 1 the blocks of a cluster take consecutive ranges of K and add
 // their FP32 sums over distributed shared memory in rank order.
 //
-// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages, kDepth, kEveryLaneArrives, kSplit,
-// Decoder, Output, and mma(acc, a, descriptor): one WGMMA of 64 x kTokens x 16.
+// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages,
+// kDepth, kEveryLaneArrives, kSplit, Decoder, Output, and mma(acc, a, descriptor): one WGMMA of 64 x kTokens
+// x 16.
 
 #include "gemm.cuh"
 
@@ -25,7 +27,8 @@ struct WgmmaLayout {
   static constexpr int kRows = 64 * kRowBlocks;
   static constexpr int kConsumers = 128 * Config::kGroups;
   // Large tiles need more registers than a thread gets when they are shared out evenly.
-  static constexpr bool kMovesRegisters = Config::kGroups == 2 && Config::kTokens * Config::kBlocks + 48 * (Config::kBlocks - 1) > 192;
+  static constexpr bool kMovesRegisters =
+      Config::kGroups == 2 && Config::kTokens * Config::kBlocks + 48 * (Config::kBlocks - 1) > 192;
   static constexpr int kThreads = kConsumers + 128;
   // More than stages would let a warp mistake a stage's release for the one before it.
   static constexpr int kProducerWarps = Config::kStages < 4 ? Config::kStages : 4;
@@ -38,8 +41,9 @@ struct WgmmaLayout {
   static constexpr int kWeightStage = kRowBlocks * kBlockBytes;
   static constexpr int kBarrierOffset = kWeightOffset + Config::kStages * kWeightStage;
   static constexpr int kScratchOffset = kBarrierOffset + Config::kStages * 16;
-  static constexpr int kScratch = Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * 512 : 0;
-  static constexpr int kPartial = Config::kSplit > 1 ? Config::kTokens * (kRows + 4) * 4 : 0;
+  static constexpr int kScratch =
+      Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * 512 : 0;
+  static constexpr int kPartial = Config::kSplit > 1 ? Config::kTokens*(kRows + 4) * 4 : 0;
   static constexpr int kRing = kScratchOffset + kScratch;
   static constexpr int kBytes = kRing > kPartial ? kRing : kPartial;
 };
@@ -101,9 +105,11 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     const i64 row_bytes = static_cast<i64>(p.slabs) * kSlabBytes<Decoder>;
     const auto load_weights = [&](const Tile& tile, int slab, int stage) {
       const int block0 = tile.feature * Layout::kRowBlocks;
-      const int blocks = p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
+      const int blocks =
+          p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
       const u32 to = base + Layout::kWeightOffset + stage * Layout::kWeightStage;
-      const u8* from = p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockBytes;
+      const u8* from =
+          p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockBytes;
       barrier_expect(full + stage * 8, Layout::kStageBytes + blocks * Layout::kBlockBytes);
 #pragma unroll
       for (int b = 0; b < Layout::kRowBlocks; ++b)
@@ -115,11 +121,11 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
       for (int box = 0; box < Layout::kBoxes; ++box)
         copy_tensor_2d(base + stage * Layout::kStageBytes + box * Layout::kTokenBytes, &x_map,
-                       (first_slab + slab) * Layout::kBoxes * 64 + box * 64, tile.token * kTokens, full + stage * 8,
-                       token_policy);
+                       (first_slab + slab) * Layout::kBoxes * 64 + box * 64, tile.token * kTokens,
+                       full + stage * 8, token_policy);
     };
-    // Iteration i of all tiles' slabs uses stage i % kStages; a warp takes every kProducerWarps-th. Weights never
-    // depend on the kernel before this one; activations may.
+    // Iteration i of all tiles' slabs uses stage i % kStages; a warp takes every kProducerWarps-th. Weights
+    // never depend on the kernel before this one; activations may.
     constexpr int kProducerWarps = Layout::kProducerWarps;
     const int first = warp - 4 * Config::kGroups;
     const int ahead = slabs < kStages ? slabs : kStages;
@@ -178,14 +184,15 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   u32 next_scales[kBlocks][kScaleWords];
   u32 fragment[2][kBatch][kBlocks][4];
 
-  const auto load_box = [&](int stage, int box, u32 (&w)[kBlocks][kWords], u32 (&s)[kBlocks][kScaleWords]) {
+  const auto load_box = [&](int stage, int box, u32(&w)[kBlocks][kWords], u32(&s)[kBlocks][kScaleWords]) {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
       const u32 offset = stage * Layout::kWeightStage + b * Layout::kBlockBytes +
                          box / Layout::kSlabBoxes * kSlabBytes<Decoder>;
 #pragma unroll
       for (int i = 0; i < kWords / 4; ++i)
-        load_shared(my_words + offset + box % Layout::kSlabBoxes * 4 * kWarpBytes<Decoder> + i * 512, w[b] + 4 * i);
+        load_shared(my_words + offset + box % Layout::kSlabBoxes * 4 * kWarpBytes<Decoder> + i * 512,
+                    w[b] + 4 * i);
 #pragma unroll
       for (int i = 0; i < Decoder::kScaleWords; ++i) s[b][i] = load_shared(my_scales + offset + i * 4);
     }
@@ -222,14 +229,14 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
           for (int i = 0; i < kBatch; ++i)
 #pragma unroll
-            for (int b = 0; b < kBlocks; ++b)
-              Decoder::decode(words[b], scales[b], q * kBatch + i, a[i][b]);
+            for (int b = 0; b < kBlocks; ++b) Decoder::decode(words[b], scales[b], q * kBatch + i, a[i][b]);
           wgmma_fence();
 #pragma unroll
           for (int i = 0; i < kBatch; ++i)
 #pragma unroll
             for (int b = 0; b < kBlocks; ++b)
-              Config::mma(acc[b], a[i][b], swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + (q * kBatch + i) * 2));
+              Config::mma(acc[b], a[i][b],
+                          swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + (q * kBatch + i) * 2));
           wgmma_commit();
           wgmma_wait<1>();
           if (q == 0) {
@@ -277,8 +284,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       }
       cluster_arrive();
       cluster_wait();
-      reduce_cluster<Output, kTokens, Layout::kRows, kSplit, Layout::kConsumers>(p, base, token0, feature0,
-                                                                              static_cast<int>(threadIdx.x));
+      reduce_cluster<Output, kTokens, Layout::kRows, kSplit, Layout::kConsumers>(
+          p, base, token0, feature0, static_cast<int>(threadIdx.x));
       cluster_arrive();
       cluster_wait();
     } else {
@@ -337,7 +344,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
               const int token = token0 + i * 8 + lane % 4 * 2 + h;
               if (token >= p.m) continue;
               if (feature < p.n) y[token * p.y_stride + feature] = acc[b][4 * i + h] * low.x + low.y;
-              if (feature + 8 < p.n) y[token * p.y_stride + feature + 8] = acc[b][4 * i + 2 + h] * high.x + high.y;
+              if (feature + 8 < p.n)
+                y[token * p.y_stride + feature + 8] = acc[b][4 * i + 2 + h] * high.x + high.y;
             }
           }
         }

@@ -11,7 +11,9 @@ using i64 = long long;
 
 #define SW_DEVICE __device__ __forceinline__
 
-SW_DEVICE u32 shared_address(const void* pointer) { return static_cast<u32>(__cvta_generic_to_shared(pointer)); }
+SW_DEVICE u32 shared_address(const void* pointer) {
+  return static_cast<u32>(__cvta_generic_to_shared(pointer));
+}
 
 SW_DEVICE int lane_id() { return static_cast<int>(threadIdx.x & 31); }
 
@@ -76,7 +78,8 @@ SW_DEVICE void load_matrix_x4(u32 from, u32 (&out)[4]) {
 }
 
 SW_DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -161,7 +164,8 @@ SW_DEVICE void copy_tensor_2d(u32 to, const void* map, int x, int y, u32 barrier
       "{\n"
       ".reg .pred leader;\n"
       "elect.sync _|leader, 0xffffffff;\n"
-      "@leader cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "@leader "
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%2, %3}], [%4], %5;\n"
       "}\n" ::"r"(to),
       "l"(map), "r"(x), "r"(y), "r"(barrier), "l"(policy)
@@ -194,12 +198,13 @@ SW_DEVICE u64 swizzled_operand(u32 low) {
 
 // Four transposed 8x8 matrices of 16-bit elements: lane i gives the address of row i % 8 of matrix i / 8.
 SW_DEVICE void store_matrix_trans_x4(u32 to, u32 a, u32 b, u32 c, u32 d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(a), "r"(b),
-               "r"(c), "r"(d)
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(a),
+               "r"(b), "r"(c), "r"(d)
                : "memory");
 }
 SW_DEVICE void store_matrix_trans_x2(u32 to, u32 a, u32 b) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};" ::"r"(to), "r"(a), "r"(b) : "memory");
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};" ::"r"(to), "r"(a), "r"(b)
+               : "memory");
 }
 
 #endif  // __CUDA_ARCH__ >= 900

@@ -44,11 +44,3 @@ function(sabrewing_fuzzer name)
   get_property(list GLOBAL PROPERTY sabrewing_fuzzers)
   file(WRITE "${PROJECT_BINARY_DIR}/fuzzers.txt" "${list}")
 endfunction()
-
-# sabrewing_relocatable(TARGET): links the C++ runtime statically, so that the binary runs on any
-# distribution with the same or a newer C library. Sanitizers need the shared one.
-function(sabrewing_relocatable target)
-  if(NOT SABREWING_SANITIZE)
-    target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
-  endif()
-endfunction()

@@ -336,10 +336,11 @@ Decoder::Scratch Decoder::layout_scratch(const Limits& limits, std::byte* base) 
   batch.sequences = limits.max_sequences;
   batch.max_context = limits.max_context;
   kernels::AttentionArgs attention;
-  attention.q = s.qkv.columns(0, spec_.q_width());
-  attention.k = s.qkv.columns(spec_.q_width(), spec_.kv_width());
+  // Shapes alone matter here.
+  attention.q = {nullptr, act, t, spec_.q_width(), s.qkv.cols};
+  attention.k = {nullptr, act, t, spec_.kv_width(), s.qkv.cols};
   attention.v = attention.k;
-  attention.o = s.attended;
+  attention.o = {nullptr, act, t, spec_.q_width(), spec_.q_width()};
   attention.q_heads = spec_.q_heads;
   attention.cache.desc = cache_desc(16);
   workspace = std::max(workspace, backend_.attention_workspace_bytes(attention, batch));

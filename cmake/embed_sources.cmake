@@ -1,5 +1,5 @@
 # sabrewing_embed(TARGET SYMBOL file...): embeds text files into TARGET as
-#   namespace sabrewing::embedded { extern const EmbeddedFile SYMBOL[]; extern const std::size_t SYMBOL_count; }
+#   namespace sabrewing::embedded { extern const EmbeddedFile SYMBOL[]; extern const std::size_t SYMBOLCount; }
 # with paths relative to the calling source folder. The declaration is in core/embedded.h.
 function(sabrewing_embed target symbol)
   set(out "${CMAKE_CURRENT_BINARY_DIR}/${symbol}.embedded.cpp")

@@ -74,7 +74,7 @@ void add_cache(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("cache", "Look after the folder of compiled GPU kernels");
   command->require_subcommand(1);
-  const auto add = [&](const char* name, const char* help, std::function<int()> what) {
+  const auto add = [&](const char* name, const char* help, const std::function<int()>& what) {
     CLI::App* sub = command->add_subcommand(name, help);
     sub->add_option("--folder", options->folder, "Cache folder instead of the default");
     sub->callback([what, &action] { action = what; });

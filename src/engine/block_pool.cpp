@@ -1,5 +1,7 @@
 #include "engine/block_pool.h"
 
+#include <ranges>
+
 #include "core/error.h"
 
 namespace sabrewing::engine {
@@ -64,7 +66,7 @@ bool BlockPool::extend(std::vector<std::int32_t>& table, std::int64_t tokens) {
 }
 
 void BlockPool::release(std::vector<std::int32_t>& table) {
-  for (auto block = table.rbegin(); block != table.rend(); ++block) drop(*block, false);
+  for (const std::int32_t block : std::views::reverse(table)) drop(block, false);
   table.clear();
 }
 

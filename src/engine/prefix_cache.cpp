@@ -1,6 +1,7 @@
 #include "engine/prefix_cache.h"
 
 #include <algorithm>
+#include <ranges>
 
 namespace sabrewing::engine {
 namespace {
@@ -87,7 +88,7 @@ void PrefixCache::store(std::span<const std::int32_t> tokens, std::string_view s
 }
 
 void PrefixCache::release(std::vector<std::int32_t>& table) {
-  for (auto block = table.rbegin(); block != table.rend(); ++block) pool_.drop(*block, knows(*block));
+  for (const std::int32_t block : std::views::reverse(table)) pool_.drop(block, knows(block));
   table.clear();
 }
 

@@ -130,8 +130,8 @@ std::span<const Chunk> Scheduler::schedule() {
 }
 
 void Scheduler::schedule_decodes() {
-  for (auto at = running_.begin(); at != running_.end(); ++at) {
-    Sequence& sequence = *at->second;
+  for (const auto& running : running_) {
+    Sequence& sequence = *running.second;
     if (sequence.remaining() != 1) continue;
     // Takes blocks from the end of the order: never from one that is scheduled already.
     if (!reserve(sequence)) return;

@@ -61,6 +61,16 @@ LoadedEntry load_entry(const fs::path& path) {
   return entry;
 }
 
+/// Whether a usable entry is there: not for an absent or a damaged one.
+bool is_good_entry(const fs::path& path) {
+  try {
+    load_entry(path);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 std::vector<CacheListing> list_cache(const fs::path& folder) {
@@ -171,11 +181,9 @@ CacheTransfer import_cache(CubinCache& cache, const fs::path& archive) {
 
   CacheTransfer transfer;
   for (const Item& item : items) {
-    try {
-      load_entry(cache.folder() / item.file_name);
+    if (is_good_entry(cache.folder() / item.file_name)) {
       ++transfer.present;
       continue;
-    } catch (const Error&) {  // absent or damaged: the archive's copy replaces it
     }
     SABREWING_CHECK(cache.store_bytes(item.file_name, item.bytes), kIo, "[cache] cannot write to {}",
                     cache.folder().string());

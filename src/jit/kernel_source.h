@@ -19,7 +19,7 @@ class HeaderSet {
  public:
   /// (path, text) pairs; a path given twice throws `Error{kInvalidArgument}`.
   explicit HeaderSet(std::vector<std::pair<std::string, std::string>> files);
-  /// What `sabrewing_embed` made: HeaderSet({embedded::name, embedded::name_count}). `strip` is cut off the
+  /// What `sabrewing_embed` made: HeaderSet({embedded::name, embedded::nameCount}). `strip` is cut off the
   /// front of each path.
   explicit HeaderSet(std::span<const embedded::EmbeddedFile> files, std::string_view strip = {});
 

@@ -43,7 +43,7 @@ class GemmPlan {
   virtual std::string explain() const = 0;
 
  protected:
-  explicit GemmPlan(GemmDesc desc) : desc_(std::move(desc)) {}
+  explicit GemmPlan(const GemmDesc& desc) : desc_(desc) {}
 
  private:
   GemmDesc desc_;

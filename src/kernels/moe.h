@@ -57,7 +57,7 @@ class ExpertsPlan {
   virtual std::string kernel_name() const = 0;
 
  protected:
-  explicit ExpertsPlan(ExpertsDesc desc) : desc_(std::move(desc)) {}
+  explicit ExpertsPlan(const ExpertsDesc& desc) : desc_(desc) {}
 
  private:
   ExpertsDesc desc_;

@@ -18,7 +18,7 @@ Value soft_string(Runtime& runtime, const Value& value) {
   return value.is_string() ? value : runtime.string(str(runtime, value));
 }
 
-Value call_method(Runtime& runtime, const Value& object, std::string_view name, Arguments arguments) {
+Value call_method(Runtime& runtime, const Value& object, std::string_view name, const Arguments& arguments) {
   bool forbidden = false;
   return call_value(runtime, find_method(runtime, object, name, forbidden), arguments);
 }

@@ -74,7 +74,7 @@ std::string with_sign(bool negative, char sign) {
 }
 
 std::string digits_in_base(Integer value, int base, bool upper) {
-  __extension__ typedef unsigned __int128 Unsigned;
+  __extension__ typedef unsigned __int128 Unsigned;  // NOLINT(modernize-use-using): no attribute on an alias
   Unsigned rest = value < 0 ? -static_cast<Unsigned>(value) : static_cast<Unsigned>(value);
   if (rest == 0) return "0";
   std::string out;
@@ -500,7 +500,7 @@ class PercentFormatter {
     return convert_value(value, spec, zero && !left);
   }
 
-  std::string convert_value(const Value& value, Spec spec, bool zero) {
+  std::string convert_value(const Value& value, const Spec& spec, bool zero) {
     switch (spec.type) {
       case 's':
       case 'r':

@@ -558,7 +558,7 @@ Value call_value(Runtime& runtime, const Value& callee, const Arguments& argumen
   require_defined(runtime, callee);
   if (!is_callable(callee)) runtime.fail("'{}' object is not callable", type_name(callee));
   // The call may drop the last other reference to the callee.
-  const Value held = callee;
+  const Value held = callee;  // NOLINT(performance-unnecessary-copy-initialization)
   return held.as<Instance>().call(runtime, arguments);
 }
 

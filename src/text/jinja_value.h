@@ -20,7 +20,7 @@
 namespace sabrewing::text::jinja {
 
 /// Integers past 127 bits are refused.
-__extension__ typedef __int128 Integer;
+__extension__ typedef __int128 Integer;  // NOLINT(modernize-use-using): no attribute on an alias
 
 enum class Kind : std::uint8_t {
   kMissing,  ///< internal: an absent argument or an unassigned variable; never seen by a template
@@ -108,10 +108,12 @@ class Value {
  private:
   explicit Value(Kind kind) : kind_(kind) {}
 
+  // NOLINTBEGIN(readability-identifier-naming): private, though members of an anonymous union look public
   union {
     Integer integer_ = 0;
     double number_;
   };
+  // NOLINTEND(readability-identifier-naming)
   std::shared_ptr<Object> object_;
   Kind kind_ = Kind::kMissing;
 };

@@ -17,8 +17,8 @@
 #include "kernels/cpu/gemm.h"
 
 namespace sabrewing::embedded {
-extern const EmbeddedFile bench_shapes[];
-extern const std::size_t bench_shapes_count;
+extern const EmbeddedFile kBenchShapes[];
+extern const std::size_t kBenchShapesCount;
 }  // namespace sabrewing::embedded
 
 namespace sabrewing::kernels::cpu {
@@ -371,7 +371,7 @@ std::vector<KernelBenchCase> parse_kernel_bench_cases(std::string_view json, std
 }
 
 std::vector<KernelBenchCase> default_kernel_bench_cases() {
-  const embedded::EmbeddedFile& file = embedded::bench_shapes[0];
+  const embedded::EmbeddedFile& file = embedded::kBenchShapes[0];
   return parse_kernel_bench_cases({file.data, file.size}, file.path);
 }
 
@@ -491,7 +491,7 @@ std::string kernel_bench_json(const KernelBenchResult& result) {
 
 std::vector<std::string> check_kernel_bench(const KernelBenchResult& result) {
   std::vector<std::string> failures;
-  if (!result.complete) failures.push_back("[bench] stopped before the end");
+  if (!result.complete) failures.emplace_back("[bench] stopped before the end");
   for (const KernelBenchRow& row : result.rows) {
     const std::string name = fmt::format("{} {} M {} with {} threads", describe(row.test),
                                          formats::to_string(row.test.weight), row.test.m, row.threads);

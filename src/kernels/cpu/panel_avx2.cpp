@@ -9,7 +9,7 @@
 namespace sabrewing::kernels::cpu {
 namespace {
 
-#define SABREWING_INLINE static inline __attribute__((always_inline))
+#define SABREWING_INLINE inline __attribute__((always_inline))
 #define SABREWING_UNROLL _Pragma("GCC unroll 16")
 
 constexpr int kTileF32 = 6;
@@ -49,8 +49,8 @@ SABREWING_INLINE void add_column(__m256 (&sum)[M][2], const Bytes* rows, std::in
 
 struct BF16 {
   template <int M>
-  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows, std::int64_t begin,
-                            std::int64_t end) {
+  static SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows,
+                                   std::int64_t begin, std::int64_t end) {
     const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
     for (std::int64_t i = begin; i < end; i += 2) {
       const Bytes at = panel + i * kPanelRows * 2;
@@ -66,8 +66,8 @@ struct BF16 {
 
 struct FP16 {
   template <int M>
-  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows, std::int64_t begin,
-                            std::int64_t end) {
+  static SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows,
+                                   std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto* at = reinterpret_cast<const __m128i*>(panel + i * kPanelRows * 2);
       add_column<M>(sum, rows, i, _mm256_cvtph_ps(_mm_load_si128(at)),
@@ -78,8 +78,8 @@ struct FP16 {
 
 struct FP32 {
   template <int M>
-  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows, std::int64_t begin,
-                            std::int64_t end) {
+  static SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes, const Bytes* rows,
+                                   std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto* at = reinterpret_cast<const float*>(panel) + i * kPanelRows;
       add_column<M>(sum, rows, i, _mm256_load_ps(at), _mm256_load_ps(at + 8));
@@ -97,8 +97,8 @@ SABREWING_INLINE __m256 decode_e2m1(__m256i codes) {
 
 struct MXFP4 {
   template <int M>
-  SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes scales, const Bytes* rows,
-                            std::int64_t begin, std::int64_t end) {
+  static SABREWING_INLINE void add(__m256 (&sum)[M][2], Bytes panel, Bytes scales, const Bytes* rows,
+                                   std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; i += kGroup) {
       const Bytes at = scales + i / kGroup * kPanelRows;
       const __m256 scale[2] = {decode_e8m0(at), decode_e8m0(at + 8)};

@@ -23,7 +23,7 @@ constexpr std::int64_t kAheadBytes = 128;     // per group of a tile, of the nex
 constexpr std::int64_t kPrefetchGroups = 12;  // kPrefetchBytes of MXFP4 values
 constexpr std::size_t kPrefetchBytes = 3072;  // ahead of the weights being read
 
-#define SABREWING_INLINE static inline __attribute__((always_inline))
+#define SABREWING_INLINE inline __attribute__((always_inline))
 #define SABREWING_UNROLL _Pragma("GCC unroll 16")
 
 using Bytes = const std::byte*;
@@ -65,8 +65,8 @@ struct BF16 {
   static constexpr int kPanels = 4;
 
   template <int M, int P>
-  SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows, std::int64_t begin,
-                            std::int64_t end) {
+  static SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows,
+                                   std::int64_t begin, std::int64_t end) {
     const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
     Bytes at[P];
     SABREWING_UNROLL
@@ -116,8 +116,8 @@ struct Plain {
   static constexpr int kPanels = 4;
 
   template <int M, int P>
-  SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows, std::int64_t begin,
-                            std::int64_t end) {
+  static SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows,
+                                   std::int64_t begin, std::int64_t end) {
     constexpr std::int64_t kBytes = kPanelRows * (Half ? 2 : 4);
     for (std::int64_t i = begin; i < end; ++i) {
       __m512 v[P];
@@ -144,8 +144,8 @@ struct MXFP4 {
   static constexpr int kPanels = 2;
 
   template <int M, int P>
-  SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows, std::int64_t begin,
-                            std::int64_t end) {
+  static SABREWING_INLINE void add(__m512 (&sum)[M][P], const Panels& w, const Bytes* rows,
+                                   std::int64_t begin, std::int64_t end) {
     const __m512 table = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f,
                                         -1.5f, -2.0f, -3.0f, -4.0f, -6.0f);
     for (std::int64_t i = begin; i < end; i += kGroup) {

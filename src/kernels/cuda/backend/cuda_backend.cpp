@@ -1,5 +1,6 @@
 #include "kernels/cuda/backend/cuda_backend.h"
 
+#include "core/log.h"
 #include "jit/cubin_cache.h"
 #include "kernels/cuda/backend/ops.h"
 #include "kernels/cuda/backend/products.h"
@@ -10,7 +11,7 @@ namespace {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(jit::DevicePtr device, DType activation)
+  CudaBackend(const jit::DevicePtr& device, DType activation)
       : context_{device, jit::Stream(device), jit::Compiler({std::nullopt, jit::CubinCache::open_default()}),
                  activation},
         unit_(context_, ops_source(activation, device->info().architecture)),
@@ -21,7 +22,8 @@ class CudaBackend final : public Backend {
     // Memory that the caller frees next may still be in use; a fault was or will be reported by another call.
     try {
       synchronize();
-    } catch (const Error&) {
+    } catch (const Error& error) {
+      log(LogLevel::kDebug, "at the end of the backend: {}", error.what());
     }
   }
 

@@ -1,8 +1,8 @@
 #include "kernels/cuda/backend/kernel_unit.h"
 
 namespace sabrewing::embedded {
-extern const EmbeddedFile cuda_op_device[];
-extern const std::size_t cuda_op_device_count;
+extern const EmbeddedFile kCudaOpDevice[];
+extern const std::size_t kCudaOpDeviceCount;
 }  // namespace sabrewing::embedded
 
 namespace sabrewing::kernels::cuda {
@@ -11,7 +11,7 @@ namespace {
 
 std::shared_ptr<const jit::HeaderSet> op_headers() {
   static const auto kHeaders = std::make_shared<const jit::HeaderSet>(
-      std::span(embedded::cuda_op_device, embedded::cuda_op_device_count), "../device/");
+      std::span(embedded::kCudaOpDevice, embedded::kCudaOpDeviceCount), "../device/");
   return kHeaders;
 }
 

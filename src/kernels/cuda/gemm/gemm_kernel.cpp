@@ -36,7 +36,7 @@ jit::TensorMap activation_map(const GemmOperands& operands, int tokens) {
 
 }  // namespace
 
-GemmKernel::GemmKernel(jit::DevicePtr device, jit::Compiler& compiler, const KernelShape& shape,
+GemmKernel::GemmKernel(const jit::DevicePtr& device, jit::Compiler& compiler, const KernelShape& shape,
                        KernelFormats formats)
     : shape_(shape), formats_(std::move(formats)) {
   const jit::KernelSource source = kernel_source(shape_, formats_, device->info().architecture);

@@ -44,7 +44,8 @@ struct GemmOperands {
 /// One loaded kernel.
 class GemmKernel {
  public:
-  GemmKernel(jit::DevicePtr device, jit::Compiler& compiler, const KernelShape& shape, KernelFormats formats);
+  GemmKernel(const jit::DevicePtr& device, jit::Compiler& compiler, const KernelShape& shape,
+             KernelFormats formats);
 
   const KernelShape& shape() const { return shape_; }
   const jit::KernelAttributes& attributes() const { return kernel_.attributes(); }

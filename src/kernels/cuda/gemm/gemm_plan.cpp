@@ -27,8 +27,8 @@ GemmProblem problem_of(const GemmDesc& desc, const WeightLayout& layout, std::in
 
 }  // namespace
 
-CudaGemmPlan::CudaGemmPlan(GemmDesc desc, WeightLayout layout, std::vector<Interval> intervals)
-    : GemmPlan(std::move(desc)), layout_(std::move(layout)), intervals_(std::move(intervals)) {}
+CudaGemmPlan::CudaGemmPlan(const GemmDesc& desc, WeightLayout layout, std::vector<Interval> intervals)
+    : GemmPlan(desc), layout_(std::move(layout)), intervals_(std::move(intervals)) {}
 
 const CudaGemmPlan::Interval& CudaGemmPlan::interval(std::int64_t m) const {
   for (const Interval& interval : intervals_)

@@ -19,7 +19,7 @@ class CudaGemmPlan : public GemmPlan {
     std::shared_ptr<const GemmKernel> kernel;
   };
 
-  CudaGemmPlan(GemmDesc desc, WeightLayout layout, std::vector<Interval> intervals);
+  CudaGemmPlan(const GemmDesc& desc, WeightLayout layout, std::vector<Interval> intervals);
 
   std::size_t workspace_bytes(std::int64_t) const override { return 0; }
   std::string kernel_name() const override;

@@ -6,8 +6,8 @@
 #include <algorithm>
 
 namespace sabrewing::embedded {
-extern const EmbeddedFile cuda_device[];
-extern const std::size_t cuda_device_count;
+extern const EmbeddedFile kCudaDevice[];
+extern const std::size_t kCudaDeviceCount;
 }  // namespace sabrewing::embedded
 
 namespace sabrewing::kernels::cuda {
@@ -18,7 +18,7 @@ using Family = KernelShape::Family;
 
 std::shared_ptr<const jit::HeaderSet> device_headers() {
   static const auto kHeaders = std::make_shared<const jit::HeaderSet>(
-      std::span(embedded::cuda_device, embedded::cuda_device_count), "device/");
+      std::span(embedded::kCudaDevice, embedded::kCudaDeviceCount), "device/");
   return kHeaders;
 }
 

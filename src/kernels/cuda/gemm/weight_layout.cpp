@@ -60,7 +60,7 @@ std::size_t scale_place(const WeightLayout& layout, const PackedShape& shape, st
   const std::size_t slab =
       static_cast<std::size_t>(row / kRowsPerBlock * shape.slabs + column / layout.slab_k);
   const int r = static_cast<int>(row % kRowsPerBlock);
-  const std::size_t weights = static_cast<std::size_t>(layout.slab_k / 64 * 4 * layout.words * 128);
+  const std::size_t weights = static_cast<std::size_t>(layout.slab_k / 64) * 4 * layout.words * 128;
   const int per_pair = layout.scale_words * 4;
   const int group = static_cast<int>(column % layout.slab_k) / std::min(layout.group, layout.slab_k);
   const int scale_bytes = layout.encoding == Encoding::kE2M1E8M0 ? 1 : 2;
@@ -171,7 +171,7 @@ std::int64_t largest_exponent(const WeightSource& source, std::int64_t groups) {
 }  // namespace
 
 std::size_t WeightLayout::slab_bytes() const {
-  return static_cast<std::size_t>(slab_k / 64 * 4 * words * 128 + 32 * 4 * scale_words);
+  return static_cast<std::size_t>(slab_k / 64) * 4 * words * 128 + std::size_t{32} * 4 * scale_words;
 }
 
 Feasibility can_lay_out(const formats::WeightFormat& format) {

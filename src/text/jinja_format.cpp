@@ -74,8 +74,7 @@ std::string with_sign(bool negative, char sign) {
 }
 
 std::string digits_in_base(Integer value, int base, bool upper) {
-  __extension__ typedef unsigned __int128 Unsigned;  // NOLINT(modernize-use-using): no attribute on an alias
-  Unsigned rest = value < 0 ? -static_cast<Unsigned>(value) : static_cast<Unsigned>(value);
+  Magnitude rest = value < 0 ? -static_cast<Magnitude>(value) : static_cast<Magnitude>(value);
   if (rest == 0) return "0";
   std::string out;
   for (; rest != 0; rest /= static_cast<unsigned>(base)) {

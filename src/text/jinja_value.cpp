@@ -592,8 +592,7 @@ std::optional<int> compare(Runtime& runtime, const Value& a, const Value& b) {
 
 std::string integer_text(Integer value) {
   if (value == 0) return "0";
-  __extension__ typedef unsigned __int128 Unsigned;
-  Unsigned rest = value < 0 ? -static_cast<Unsigned>(value) : static_cast<Unsigned>(value);
+  Magnitude rest = value < 0 ? -static_cast<Magnitude>(value) : static_cast<Magnitude>(value);
   std::string out;
   for (; rest != 0; rest /= 10) out += static_cast<char>('0' + static_cast<int>(rest % 10));
   if (value < 0) out += '-';

@@ -19,8 +19,11 @@
 /// computes with. All of them are immutable but namespaces, loops and iterators.
 namespace sabrewing::text::jinja {
 
+// An alias cannot carry `__extension__`, without which 128-bit integers are a warning.
 /// Integers past 127 bits are refused.
-__extension__ typedef __int128 Integer;  // NOLINT(modernize-use-using): no attribute on an alias
+__extension__ typedef __int128 Integer;  // NOLINT(modernize-use-using)
+/// Holds the magnitude of every `Integer`.
+__extension__ typedef unsigned __int128 Magnitude;  // NOLINT(modernize-use-using)
 
 enum class Kind : std::uint8_t {
   kMissing,  ///< internal: an absent argument or an unassigned variable; never seen by a template

@@ -2,8 +2,10 @@
 # shellcheck disable=SC2034  # used by the scripts that source this
 # Shared by the scripts: messages, package set-up, configure and build. Sourced, never run.
 
-# Packages that the same command names on Debian 12 and Ubuntu 24.04 (CONTRIBUTING.md has the table).
-readonly BUILD_PACKAGES="g++ cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libpcre2-dev libutf8proc-dev"
+# Packages that the same command names on Debian 12 and Ubuntu 24.04 (CONTRIBUTING.md has the table), but for Boost.
+boost_package=libboost1.81-dev
+! grep -qx 'ID=ubuntu' /etc/os-release 2>/dev/null || boost_package=libboost1.83-dev
+readonly BUILD_PACKAGES="$boost_package g++ cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libpcre2-dev libutf8proc-dev"
 readonly TEST_PACKAGES="libgtest-dev libgmock-dev"
 readonly CHECK_PACKAGES="clang-19 libclang-rt-19-dev clang-tidy-19 clang-format-19"
 

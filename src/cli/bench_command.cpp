@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include "cli/bench_kernel.h"
+#include "cli/bench_serve.h"
 #include "cli/bench_throughput.h"
 #include "cli/command.h"
 #include "cli/progress.h"
@@ -107,6 +108,7 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("bench", "Measure kernels and models");
   command->require_subcommand(1);
   add_bench_kernel(*command, action);
+  add_bench_serve(*command, action);
   add_bench_throughput(*command, action);
   command->footer("Examples:\n  sabrewing bench kernel --json\n  sabrewing bench latency MODEL --threads 1");
   auto options = std::make_shared<Options>();

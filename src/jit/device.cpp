@@ -15,6 +15,8 @@ constexpr unsigned kStreamNonBlocking = 1;
 constexpr unsigned kEventDisableTiming = 2;
 constexpr int kCaptureThreadLocal = 1;
 constexpr int kPointerMemoryType = 2;
+constexpr int kPointerIsManaged = 8;
+constexpr unsigned kDeviceMemory = 2;
 
 DeviceAddress address_of(const void* pointer) { return reinterpret_cast<DeviceAddress>(pointer); }
 
@@ -162,6 +164,15 @@ bool is_device_pointer(const void* pointer) {
   unsigned type = 0;
   return pointer != nullptr &&
          driver().pointer_attribute(&type, kPointerMemoryType, address_of(pointer)) == result::kSuccess;
+}
+
+bool is_host_pointer(const void* pointer) {
+  unsigned type = 0;
+  const DeviceAddress address = address_of(pointer);
+  if (driver().pointer_attribute(&type, kPointerMemoryType, address) != result::kSuccess) return true;
+  if (type != kDeviceMemory) return true;
+  unsigned managed = 0;
+  return driver().pointer_attribute(&managed, kPointerIsManaged, address) == result::kSuccess && managed != 0;
 }
 
 void synchronize(StreamHandle stream) { SABREWING_DRIVER(stream_synchronize(stream)); }

@@ -116,6 +116,8 @@ void set_bytes(void* to, unsigned char value, std::size_t bytes, StreamHandle st
 
 /// Whether `pointer` is memory that kernels of the current context can read.
 bool is_device_pointer(const void* pointer);
+/// Whether the host can read `pointer`, as far as the driver knows it: not memory of a GPU alone.
+bool is_host_pointer(const void* pointer);
 
 void synchronize(StreamHandle stream);
 bool is_capturing(StreamHandle stream);

@@ -241,6 +241,7 @@ std::vector<CompileOutcome> Compiler::compile_all(std::span<const KernelSource> 
       outcome.kernels = compile(sources[static_cast<std::size_t>(index)]);
     } catch (const Error& error) {
       outcome.error = error.what();
+      outcome.code = error.code();
     }
   });
   return outcomes;

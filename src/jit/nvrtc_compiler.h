@@ -33,6 +33,7 @@ struct CompilerCounters {
 struct CompileOutcome {
   std::shared_ptr<const CompiledKernels> kernels;
   std::string error;
+  ErrorCode code = ErrorCode::kInternal;  ///< of the error
 };
 
 /// Compiles for the exact architecture, on any machine that has NVRTC; without it, what the cache holds by

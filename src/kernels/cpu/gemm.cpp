@@ -1,7 +1,9 @@
 #include "kernels/cpu/gemm.h"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
+#include <utility>
 
 #include "core/error.h"
 
@@ -117,13 +119,18 @@ GemmPlanPtr Gemm::plan(const GemmDesc& desc) const {
   return std::make_shared<const Plan>(desc, kernels_, *ops_, pool_.threads());
 }
 
-PackedWeight Gemm::pack(const GemmPlan& plan, const WeightSource& source) const {
+std::size_t Gemm::packed_bytes(const GemmPlan& plan) const {
+  const Plan& own = own_plan(plan);
+  return static_cast<std::size_t>(panel_count(own.desc().n)) * own.operand.layout().panel_bytes;
+}
+
+PackedWeight Gemm::pack(const GemmPlan& plan, const WeightSource& source, DeviceBuffer to) const {
   const GemmDesc& desc = own_plan(plan).desc();
   SABREWING_CHECK(source.format == desc.weight && source.n() == desc.n && source.k == desc.k,
                   kInvalidArgument, "[cpu gemm] source is {} ({}, {}): {} ({}, {}) expected",
                   formats::to_string(source.format), source.n(), source.k, formats::to_string(desc.weight),
                   desc.n, desc.k);
-  return pack_gemm(source, pool_);
+  return pack_gemm(source, pool_, std::move(to));
 }
 
 void Gemm::run(const GemmPlan& plan, const GemmArgs& args) const {
@@ -147,20 +154,22 @@ void Gemm::run(const GemmPlan& plan, const GemmArgs& args) const {
     for (std::int64_t i = 0; i < m; ++i)
       space.rows[i] = reinterpret_cast<const std::byte*>(args.a.row<float>(i));
   } else {
-    pool_.parallel_for((m + kStageRows - 1) / kStageRows, [&](std::int64_t chunk, int worker) {
+    // By reference: std::function then allocates nothing.
+    const auto stage = [&](std::int64_t chunk, int worker) {
       float* scratch = space.row_scratch + static_cast<std::size_t>(worker) * space.row_floats;
       for (std::int64_t i = chunk * kStageRows; i < std::min(m, (chunk + 1) * kStageRows); ++i) {
         std::byte* staged = space.staged + static_cast<std::size_t>(i) * operand.row_bytes();
         operand.stage(args.a, i, scratch, staged);
         space.rows[i] = staged;
       }
-    });
+    };
+    pool_.parallel_for((m + kStageRows - 1) / kStageRows, std::ref(stage));
   }
 
   const std::int64_t panels = panel_count(desc.n);
   const std::int64_t tasks_n = (panels + kMaxPanels - 1) / kMaxPanels;
   const std::int64_t tasks_m = (m + space.block - 1) / space.block;
-  pool_.parallel_for(tasks_m * tasks_n, [&](std::int64_t index, int worker) {
+  const auto multiply = [&](std::int64_t index, int worker) {
     const std::int64_t first_panel = index % tasks_n * kMaxPanels;
     const std::int64_t first_row = index / tasks_n * space.block;
     PanelTask task;
@@ -183,7 +192,8 @@ void Gemm::run(const GemmPlan& plan, const GemmArgs& args) const {
         for (std::int64_t c = 0; c < columns; ++c) out[c] += args.bias[first_column + c];
       store_row(out, args.c, first_row + i, first_column, columns);
     }
-  });
+  };
+  pool_.parallel_for(tasks_m * tasks_n, std::ref(multiply));
 }
 
 void Gemm::embed(const GemmPlan& plan, const PackedWeight& table, const std::int32_t* ids,

@@ -22,7 +22,10 @@ class Gemm {
                                                  Accuracy accuracy) const;
   /// Throws `Error{kUnsupported}` with the reason of `can_implement`.
   GemmPlanPtr plan(const GemmDesc& desc) const;
-  PackedWeight pack(const GemmPlan& plan, const WeightSource& source) const;
+  /// Bytes of a packed weight.
+  std::size_t packed_bytes(const GemmPlan& plan) const;
+  /// Into `to` when it has memory (64-byte aligned, at least `packed_bytes`).
+  PackedWeight pack(const GemmPlan& plan, const WeightSource& source, DeviceBuffer to = {}) const;
   /// Throws `Error{kInvalidArgument}` when operands and plan disagree. `args.workspace` is 64-byte aligned.
   void run(const GemmPlan& plan, const GemmArgs& args) const;
   /// out[i] = row ids[i] of `table`; `out` is F32 or BF16 (count of ids, K). Throws on an id outside the

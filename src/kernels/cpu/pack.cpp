@@ -98,7 +98,7 @@ void check_part(const PanelLayout& layout, const WeightRows& part, const char* w
 }
 
 PackedWeight make_packed(const formats::WeightFormat& format, const PanelLayout& layout, std::int64_t n,
-                         std::int64_t panels, std::int64_t experts) {
+                         std::int64_t panels, std::int64_t experts, DeviceBuffer to = {}) {
   PackedWeight packed;
   packed.layout = layout_name(layout.kind);
   packed.version = kPackVersion;
@@ -109,7 +109,15 @@ PackedWeight make_packed(const formats::WeightFormat& format, const PanelLayout&
   packed.padded_k = layout.kind == WeightKind::kBF16 ? (layout.k + 1) / 2 * 2 : layout.k;
   packed.experts = experts;
   packed.expert_stride_bytes = static_cast<std::size_t>(panels) * layout.panel_bytes;
-  packed.bytes = allocate_host(packed.expert_stride_bytes * static_cast<std::size_t>(experts));
+  const std::size_t bytes = packed.expert_stride_bytes * static_cast<std::size_t>(experts);
+  if (to.data != nullptr) {
+    SABREWING_CHECK(to.bytes >= bytes && reinterpret_cast<std::uintptr_t>(to.data) % 64 == 0,
+                    kInvalidArgument, "[pack] the buffer has {} bytes at {}: {} at a multiple of 64 expected",
+                    to.bytes, to.data, bytes);
+    packed.bytes = std::move(to);
+  } else {
+    packed.bytes = allocate_host(bytes);
+  }
   return packed;
 }
 
@@ -179,13 +187,13 @@ DeviceBuffer allocate_host(std::size_t bytes) {
   return buffer;
 }
 
-PackedWeight pack_gemm(const WeightSource& source, ThreadPool& pool) {
+PackedWeight pack_gemm(const WeightSource& source, ThreadPool& pool, DeviceBuffer to) {
   const PanelLayout layout = checked_layout(source.format, source.k);
   for (const WeightRows& part : source.parts) check_part(layout, part, "weight");
   const std::int64_t n = source.n();
   SABREWING_CHECK(n >= 1 && n <= kMaxDimension, kInvalidArgument, "[pack] N of {} is out of range", n);
   const std::int64_t panels = panel_count(n);
-  PackedWeight packed = make_packed(source.format, layout, n, panels, 1);
+  PackedWeight packed = make_packed(source.format, layout, n, panels, 1, std::move(to));
   auto* bytes = static_cast<std::byte*>(packed.bytes.data);
   pool.parallel_for(panels, [&](std::int64_t panel, int) {
     pack_panel(layout, source.parts, panel * kPanelRows,

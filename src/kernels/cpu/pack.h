@@ -49,8 +49,9 @@ inline const std::byte* panel_data(const PackedWeight& weight, const PanelLayout
 /// Host memory aligned to 64 bytes.
 DeviceBuffer allocate_host(std::size_t bytes);
 
-/// Throws `Error{kInvalidArgument}` when the source's shape does not match or a row stride is too short.
-PackedWeight pack_gemm(const WeightSource& source, ThreadPool& pool);
+/// Into `to` when it has memory, else into new memory. Throws `Error{kInvalidArgument}` when the source's
+/// shape does not match, a row stride is too short, or `to` is too small or not aligned to 64 bytes.
+PackedWeight pack_gemm(const WeightSource& source, ThreadPool& pool, DeviceBuffer to = {});
 
 /// w13: panels alternate, 16 rows of gate, the same 16 rows of up. w2: as a GEMM.
 PackedExperts pack_experts(const formats::WeightFormat& format, std::int64_t hidden,

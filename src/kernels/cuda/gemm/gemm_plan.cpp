@@ -163,7 +163,7 @@ std::shared_ptr<const CudaGemmPlan> GemmPlanner::plan(const GemmDesc& desc) {
   }
   const std::lock_guard lock(impl_->mutex);
   for (const jit::CompileOutcome& outcome : impl_->compiler->compile_all(sources))
-    SABREWING_CHECK(outcome.kernels != nullptr, kInternal, "{}", outcome.error);
+    if (outcome.kernels == nullptr) fail(outcome.code, "{}", outcome.error);
   for (std::size_t i = 0; i < intervals.size(); ++i) {
     std::shared_ptr<const GemmKernel>& kernel = impl_->kernels[sources[i].name];
     if (!kernel)
@@ -174,15 +174,22 @@ std::shared_ptr<const CudaGemmPlan> GemmPlanner::plan(const GemmDesc& desc) {
   return std::make_shared<const CudaGemmPlan>(desc, layout, std::move(intervals));
 }
 
-PackedWeight GemmPlanner::pack(const CudaGemmPlan& plan, const WeightSource& source) {
+PackedWeight GemmPlanner::pack(const CudaGemmPlan& plan, const WeightSource& source,
+                               kernels::DeviceBuffer to) {
   const GemmDesc& desc = plan.desc();
   SABREWING_CHECK(source.format == desc.weight && source.n() == desc.n && source.k == desc.k,
                   kInvalidArgument, "[pack] the source is {} {} by {}, the plan is for {} {} by {}",
                   formats::to_string(source.format), source.n(), source.k, formats::to_string(desc.weight),
                   desc.n, desc.k);
   const PackedHostWeight packed = pack_weight(source);
-  const auto buffer = std::make_shared<jit::DeviceBuffer>(impl_->device, packed.bytes.size());
-  jit::copy_to_device(buffer->data(), packed.bytes, nullptr);
+  if (to.data == nullptr) {
+    const auto buffer = std::make_shared<jit::DeviceBuffer>(impl_->device, packed.bytes.size());
+    to = {buffer, buffer->data(), buffer->size()};
+  }
+  SABREWING_CHECK(to.bytes >= packed.bytes.size() && reinterpret_cast<std::uintptr_t>(to.data) % 256 == 0,
+                  kInvalidArgument, "[pack] the buffer has {} bytes at {}: {} at a multiple of 256 expected",
+                  to.bytes, to.data, packed.bytes.size());
+  jit::copy_to_device(to.data, packed.bytes, nullptr);
   jit::synchronize(nullptr);
   PackedWeight weight;
   weight.layout = kLayoutName;
@@ -193,7 +200,7 @@ PackedWeight GemmPlanner::pack(const CudaGemmPlan& plan, const WeightSource& sou
   weight.padded_n = packed.shape.row_blocks * 64;
   weight.padded_k = packed.shape.slabs * plan.layout().slab_k;
   weight.expert_stride_bytes = packed.bytes.size();
-  weight.bytes = {buffer, buffer->data(), packed.bytes.size()};
+  weight.bytes = std::move(to);
   return weight;
 }
 

@@ -48,8 +48,8 @@ class GemmPlanner {
   /// Compiles what the plan needs. Throws `Error{kUnsupported}` with the reason of `can_implement`.
   std::shared_ptr<const CudaGemmPlan> plan(const GemmDesc& desc);
 
-  /// Packs on the host and copies to the device; complete when it returns.
-  PackedWeight pack(const CudaGemmPlan& plan, const WeightSource& source);
+  /// Packs on the host and copies to the device, into `to` when it has memory; complete when it returns.
+  PackedWeight pack(const CudaGemmPlan& plan, const WeightSource& source, kernels::DeviceBuffer to = {});
 
  private:
   struct Impl;

@@ -31,9 +31,7 @@ int bench_latency(const Options& options) {
   if (generator_options.max_context == 0)
     generator_options.max_context = options.latency.prompt_tokens + options.latency.output_tokens;
   engine::Generator generator(model, generator_options);
-  const std::size_t plan = model.decoder->weight_bytes() +
-                           engine::Generator::cache_bytes(model, generator_options) +
-                           engine::Generator::workspace_bytes(model, generator_options);
+  const std::size_t plan = engine::Generator::plan_memory(model, generator_options).total();
   catch_interrupt();
   engine::LatencyResult result;
   {

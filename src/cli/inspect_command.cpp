@@ -16,10 +16,7 @@ int inspect(const Options& options) {
   const engine::LoadedModel model = engine::open_model(options.model.load_options());
   const models::DecoderSpec& spec = model.decoder->spec();
   const engine::GeneratorOptions generator = options.model.generator_options();
-  std::size_t weights = 0;
-  for (const models::ModuleReport& module : model.modules) weights += module.bytes;
-  const std::size_t cache = engine::Generator::cache_bytes(model, generator);
-  const std::size_t workspace = engine::Generator::workspace_bytes(model, generator);
+  const engine::MemoryPlan memory = engine::Generator::plan_memory(model, generator);
   std::int64_t windows = 0;
   std::int64_t sparse = 0;
   for (const models::LayerSpec& layer : spec.layers) {
@@ -48,9 +45,11 @@ int inspect(const Options& options) {
                              {"max_positions", spec.max_positions},
                              {"backend", model.backend->description()},
                              {"modules", modules},
-                             {"weight_bytes", weights},
-                             {"cache_bytes", cache},
-                             {"workspace_bytes", workspace}})
+                             {"weight_bytes", memory.weights},
+                             {"cache_bytes", memory.cache},
+                             {"workspace_bytes", memory.workspace},
+                             {"staging_bytes", memory.staging},
+                             {"planned_bytes", memory.total()}})
                            .dump(2));
     return 0;
   }
@@ -71,9 +70,10 @@ int inspect(const Options& options) {
   for (const models::ModuleReport& m : model.modules)
     table.push_back({m.group, std::to_string(m.count), m.format, format_bytes(m.bytes), m.kernel});
   fmt::print("{}\n", format_table(table));
-  fmt::print("memory        weights {}, cache {} for {} tokens, scratch {}: {} in all\n",
-             format_bytes(weights), format_bytes(cache), engine::Generator::context_tokens(model, generator),
-             format_bytes(workspace), format_bytes(weights + cache + workspace));
+  fmt::print("memory        weights {}, cache {} for {} tokens, scratch {}, staging {}: {} in all\n",
+             format_bytes(memory.weights), format_bytes(memory.cache),
+             engine::Generator::context_tokens(model, generator), format_bytes(memory.workspace),
+             format_bytes(memory.staging), format_bytes(memory.total()));
   return 0;
 }
 

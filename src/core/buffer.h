@@ -5,6 +5,10 @@
 
 namespace sabrewing {
 
+/// Tells the system that the pages wholly inside `range` are not needed any more. Pages of a mapped file are
+/// read again when touched; those of other memory are then zero.
+void discard_pages(std::span<const std::byte> range);
+
 /// Owning, move-only host memory aligned to 64 bytes (huge pages are requested for large sizes).
 /// The content is uninitialised. Throws `Error{kOutOfMemory}` naming the size when it cannot be had.
 class HostBuffer {

@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdint>
 #include <system_error>
 #include <utility>
 
+#include "core/buffer.h"
 #include "core/error.h"
 
 namespace sabrewing {
@@ -78,12 +78,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-void MappedFile::release(std::span<const std::byte> range) const {
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<std::uintptr_t>(range.data()) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(range.data()) + range.size()) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-}
+void MappedFile::release(std::span<const std::byte> range) const { discard_pages(range); }
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t limit) {
   RegularFile file(path);

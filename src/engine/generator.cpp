@@ -36,14 +36,15 @@ models::Decoder::Limits Generator::make_limits(const LoadedModel& model, const G
   return limits;
 }
 
-std::size_t Generator::cache_bytes(const LoadedModel& model, const GeneratorOptions& options) {
+MemoryPlan Generator::plan_memory(const LoadedModel& model, const GeneratorOptions& options) {
   const std::int64_t context = context_tokens(model, options);
-  return KvCache::bytes(*model.decoder, options.block_size,
-                        (context + options.block_size - 1) / options.block_size);
-}
-
-std::size_t Generator::workspace_bytes(const LoadedModel& model, const GeneratorOptions& options) {
-  return model.decoder->workspace_bytes(make_limits(model, options));
+  MemoryPlan plan;
+  plan.weights = model.decoder->planned_weight_bytes();
+  plan.cache = KvCache::bytes(*model.decoder, options.block_size,
+                              (context + options.block_size - 1) / options.block_size);
+  plan.workspace = model.decoder->workspace_bytes(make_limits(model, options));
+  plan.staging = std::min(plan.weights, kernels::kStagingBytes);
+  return plan;
 }
 
 Generator::Generator(LoadedModel& model, const GeneratorOptions& options)

@@ -39,15 +39,24 @@ struct GeneratorOptions {
   std::int64_t prefill_chunk = 512;
 };
 
+/// Bytes, known before any is taken.
+struct MemoryPlan {
+  std::size_t weights = 0;
+  std::size_t cache = 0;
+  std::size_t workspace = 0;
+  std::size_t staging = 0;  ///< of the checkpoint, in the host's memory while weights are packed
+
+  std::size_t total() const { return weights + cache + workspace + staging; }
+};
+
 /// Answers one request at a time on a loaded model. Keeps the cache of the last call and reuses its common
 /// prefix. One caller at a time.
 class Generator {
  public:
   Generator(LoadedModel& model, const GeneratorOptions& options);
 
-  /// Bytes of cache and scratch that these options take, without taking them.
-  static std::size_t cache_bytes(const LoadedModel& model, const GeneratorOptions& options);
-  static std::size_t workspace_bytes(const LoadedModel& model, const GeneratorOptions& options);
+  /// What running the model with these options takes. Needs no weights.
+  static MemoryPlan plan_memory(const LoadedModel& model, const GeneratorOptions& options);
   /// The context length that these options give.
   static std::int64_t context_tokens(const LoadedModel& model, const GeneratorOptions& options);
 

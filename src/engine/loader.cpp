@@ -91,7 +91,8 @@ LoadedModel open_model(const LoadOptions& options) {
   const auto& eos = model.generation.eos_ids.empty() ? spec.eos_ids : model.generation.eos_ids;
   for (const std::int64_t id : eos) model.eos_ids.push_back(static_cast<std::int32_t>(id));
   if (options.dummy)
-    model.source = std::make_unique<models::DummySource>(options.dummy_seed);
+    model.source = std::make_unique<models::DummySource>(
+        options.dummy_seed, options.threads > 0 ? options.threads : available_processors());
   else
     model.source = std::make_unique<models::CheckpointSource>(model.folder);
   model.times.open = seconds_since(start);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "kernels/gemm.h"
 
@@ -70,6 +71,8 @@ struct ExpertSource {
   WeightRows gate;  ///< (I, K)
   WeightRows up;    ///< (I, K)
   WeightRows down;  ///< (K, I)
+  /// Called on the caller's thread after the last read of these rows, as `WeightSource::done`. May be empty.
+  std::function<void()> done = {};
 };
 
 /// All experts of a layer in the layout of their plan.

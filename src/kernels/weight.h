@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,11 +23,18 @@ struct WeightRows {
   std::int64_t rows = 0;
 };
 
+/// A packer may tell that it has read bytes of its source for the last time, so that their memory can go
+/// while it still packs the rest. It holds back about so many at most.
+constexpr std::size_t kStagingBytes = std::size_t{64} << 20;
+
 /// A weight matrix [n, k] to be packed: the parts are stacked along n.
 struct WeightSource {
   formats::WeightFormat format;
   std::int64_t k = 0;
   std::vector<WeightRows> parts;
+  /// Hears, on the caller's thread, of bytes that were read for the last time; those of a part whose rows do
+  /// not follow each other are not told. May be empty.
+  std::function<void(std::span<const std::byte>)> done = {};
 
   std::int64_t n() const {
     std::int64_t rows = 0;

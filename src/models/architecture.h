@@ -11,7 +11,8 @@
 
 namespace sabrewing::models {
 
-/// One layer's experts as the checkpoint holds them. The views stay valid until `release`.
+/// One layer's experts as the checkpoint holds them. The views stay valid until `release`; the sources
+/// discard them expert by expert.
 struct ExpertTensors {
   std::vector<kernels::ExpertSource> sources;
   std::vector<float> bias13;  ///< (experts, 2I), gate then up

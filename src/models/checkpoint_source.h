@@ -18,6 +18,7 @@ class CheckpointSource final : public TensorSource {
   bool has(const std::string& name) const override { return checkpoint_.find(name) != nullptr; }
   TensorView take(const std::string& name, const Shape& shape,
                   std::initializer_list<DType> accepted) override;
+  void discard(std::span<const std::byte> part) override { checkpoint_.release(part); }
   void release(const TensorView& tensor) override { checkpoint_.release(tensor.bytes); }
   void finish(const std::vector<std::string>& ignored) override;
 

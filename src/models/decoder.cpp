@@ -180,6 +180,7 @@ void Decoder::plan_layers(const TensorSource& tensors) {
 std::vector<ModuleReport> Decoder::plan_modules(TensorSource& tensors) {
   plan_layers(tensors);
   std::vector<ModuleReport> reports;
+  std::int64_t floats = spec_.hidden + spec_.head_dim / 2;  // norms, biases and the like
   const auto add = [&](const std::string& group, const formats::WeightFormat& format,
                        const std::string& kernel, std::int64_t count, std::int64_t elements) {
     const std::string format_name = formats::to_string(format);
@@ -198,9 +199,11 @@ std::vector<ModuleReport> Decoder::plan_modules(TensorSource& tensors) {
   };
   const auto add_linear = [&](const std::string& group, const Linear& linear) {
     add(group, linear.plan->desc().weight, linear.plan->kernel_name(), 1, linear.n() * linear.k());
+    if (linear.plan->desc().bias) floats += linear.n();
   };
   add_linear(spec_.tied_embeddings ? "embedding and lm_head" : "embedding", *embedding_);
   for (const auto& layer : layers_) {
+    floats += 2 * spec_.hidden + (spec_.qk_norm ? 2 * spec_.head_dim : 0) + (spec_.sinks ? spec_.q_heads : 0);
     add_linear("attention qkv", layer->qkv);
     add_linear("attention output", layer->output);
     if (!layer->spec.sparse) {
@@ -211,9 +214,12 @@ std::vector<ModuleReport> Decoder::plan_modules(TensorSource& tensors) {
       const kernels::ExpertsDesc& desc = layer->experts_plan->desc();
       add("experts", desc.weight, layer->experts_plan->kernel_name(), 3 * desc.experts,
           3 * desc.experts * desc.hidden * desc.intermediate);
+      if (desc.bias) floats += desc.experts * (2 * desc.intermediate + desc.hidden);
     }
   }
   if (head_) add_linear("lm_head", *head_);
+  planned_weight_bytes_ = static_cast<std::size_t>(floats) * sizeof(float);
+  for (const ModuleReport& report : reports) planned_weight_bytes_ += report.bytes;
   return reports;
 }
 
@@ -229,6 +235,7 @@ void Decoder::load_linear(Linear& linear, TensorSource& tensors, const std::vect
   kernels::WeightSource source;
   source.format = linear.plan->desc().weight;
   source.k = linear.k();
+  source.done = [&tensors](std::span<const std::byte> part) { tensors.discard(part); };
   std::vector<TensorView> held;
   std::vector<float> bias;
   for (std::size_t i = 0; i < modules.size(); ++i) {

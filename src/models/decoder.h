@@ -49,6 +49,8 @@ class Decoder {
   /// Takes every tensor, packs it and audits the source.
   void load(TensorSource& tensors, const LoadProgress& progress);
 
+  /// Bytes that loading will hold, known after `plan_modules`; the padding of packed weights comes on top.
+  std::size_t planned_weight_bytes() const { return planned_weight_bytes_; }
   /// Bytes held by packed weights.
   std::size_t weight_bytes() const { return weight_bytes_; }
 
@@ -94,6 +96,7 @@ class Decoder {
   kernels::Accuracy accuracy_;
   const Architecture& architecture_;
   bool planned_ = false;
+  std::size_t planned_weight_bytes_ = 0;
   std::size_t weight_bytes_ = 0;
   std::unique_ptr<Linear> embedding_;
   std::unique_ptr<Linear> head_;  ///< null when tied

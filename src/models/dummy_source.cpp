@@ -56,17 +56,16 @@ TensorView DummySource::take(const std::string& name, const Shape& shape,
       const formats::ElementType type = dtype == DType::kBF16  ? formats::kBF16
                                         : dtype == DType::kF16 ? formats::kFP16
                                                                : formats::kFP32;
-      formats::fill_dummy_values(type, kRms, seed, buffer.span());
+      formats::fill_dummy_values(type, kRms, seed, buffer.span(), &pool_);
       if (ends_with(name, "norm.weight")) add_one(buffer, dtype);
       break;
     }
     case DType::kU8: {
       // Blocks and scales of one MXFP4 matrix are asked for one at a time.
       const bool scales = ends_with(name, "_scales");
-      HostBuffer other(scales ? buffer.size() * 16 : buffer.size() / 16);
-      formats::fill_dummy_weight(formats::WeightFormat::mxfp4(), kRms, seed,
-                                 scales ? other.span() : buffer.span(),
-                                 scales ? buffer.span() : other.span());
+      const std::span<std::byte> none;
+      formats::fill_dummy_weight(formats::WeightFormat::mxfp4(), kRms, seed, scales ? none : buffer.span(),
+                                 scales ? buffer.span() : none, &pool_);
       break;
     }
     default:
@@ -77,6 +76,8 @@ TensorView DummySource::take(const std::string& name, const Shape& shape,
   held_.emplace(buffer.data(), std::move(buffer));
   return view;
 }
+
+void DummySource::discard(std::span<const std::byte> part) { discard_pages(part); }
 
 void DummySource::release(const TensorView& tensor) { held_.erase(tensor.bytes.data()); }
 

@@ -90,6 +90,12 @@ ExpertTensors GptOss::take_experts(const DecoderSpec& spec, TensorSource& tensor
     source.up.scales += hidden_groups;
     source.down = {down.bytes.data() + e * spec.hidden * width_groups * 16, width_groups * 16,
                    down_scales.bytes.data() + e * spec.hidden * width_groups, width_groups, spec.hidden};
+    source.done = [&tensors, held = result.held, e, experts] {
+      for (const TensorView& tensor : held) {
+        const std::size_t bytes = tensor.bytes.size() / static_cast<std::size_t>(experts);
+        tensors.discard(tensor.bytes.subspan(static_cast<std::size_t>(e) * bytes, bytes));
+      }
+    };
     result.sources.push_back(source);
   }
 

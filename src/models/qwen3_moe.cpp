@@ -79,6 +79,9 @@ ExpertTensors Qwen3Moe::take_experts(const DecoderSpec& spec, TensorSource& tens
     source.gate = take(e, "gate_proj", spec.expert_intermediate, spec.hidden);
     source.up = take(e, "up_proj", spec.expert_intermediate, spec.hidden);
     source.down = take(e, "down_proj", spec.hidden, spec.expert_intermediate);
+    source.done = [&tensors, held = std::vector<TensorView>(result.held.end() - 3, result.held.end())] {
+      for (const TensorView& tensor : held) tensors.discard(tensor.bytes);
+    };
     result.sources.push_back(source);
   }
   return result;

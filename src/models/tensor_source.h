@@ -24,6 +24,9 @@ class TensorSource {
   virtual TensorView take(const std::string& name, const Shape& shape,
                           std::initializer_list<DType> accepted) = 0;
 
+  /// The caller has copied what it needs of `part` of a taken tensor: its memory may go before `release`.
+  virtual void discard(std::span<const std::byte> /*part*/) {}
+
   /// The caller has copied what it needs of `tensor`.
   virtual void release(const TensorView& tensor) = 0;
 

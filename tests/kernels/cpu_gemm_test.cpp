@@ -649,5 +649,49 @@ TEST(CpuTiers, NamesAndForcing) {
 INSTANTIATE_TEST_SUITE_P(Tiers, CpuGemm, testing::Values(CpuTier::kScalar, CpuTier::kAvx2, CpuTier::kAvx512),
                          [](const auto& tier) { return std::string(to_string(tier.param)); });
 
+TEST(CpuPack, ReportsBytesAfterTheirLastRead) {
+  // Three parts whose borders are not those of slabs or panels; together more than a slab.
+  constexpr std::int64_t kK = 1024;
+  const std::int64_t rows = static_cast<std::int64_t>(kStagingBytes) / (kK * 4);
+  std::vector<std::vector<std::uint16_t>> parts;
+  WeightSource source;
+  source.format = WeightFormat::bf16();
+  source.k = kK;
+  for (const std::int64_t count : {rows + 21, std::int64_t{3}, rows + 7}) {
+    std::vector<std::uint16_t>& values = parts.emplace_back(static_cast<std::size_t>(count * kK));
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<std::uint16_t>(((i * 40503) >> 7) ^ (i + parts.size()));
+    WeightRows part;
+    part.values = reinterpret_cast<const std::byte*>(values.data());
+    part.row_stride = kK * 2;
+    part.rows = count;
+    source.parts.push_back(part);
+  }
+  ThreadPool pool(2);
+  const PackedWeight expected = pack_gemm(source, pool);
+  std::size_t reported = 0;
+  std::size_t calls = 0;
+  source.done = [&](std::span<const std::byte> bytes) {
+    std::memset(const_cast<std::byte*>(bytes.data()), 0xff, bytes.size());
+    EXPECT_LE(bytes.size(), kStagingBytes);
+    reported += bytes.size();
+    ++calls;
+  };
+  const PackedWeight packed = pack_gemm(source, pool);
+  EXPECT_EQ(std::memcmp(packed.bytes.data, expected.bytes.data, expected.bytes.bytes), 0);
+  EXPECT_EQ(reported, static_cast<std::size_t>((2 * rows + 31) * kK * 2));
+  EXPECT_GE(calls, 4u);
+  for (const auto& values : parts)
+    for (const std::uint16_t value : values) ASSERT_EQ(value, 0xffff);
+
+  // Rows that lie between those of another part are not reported.
+  source.parts.resize(1);
+  source.parts[0].row_stride *= 2;
+  source.parts[0].rows /= 2;
+  reported = 0;
+  pack_gemm(source, pool);
+  EXPECT_EQ(reported, 0u);
+}
+
 }  // namespace
 }  // namespace sabrewing::kernels::cpu

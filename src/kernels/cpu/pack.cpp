@@ -147,6 +147,31 @@ void pack_panel(const PanelLayout& layout, std::span<const WeightRows> parts, st
   }
 }
 
+/// How many pieces of `bytes` are packed before their source is reported done.
+std::int64_t pieces_per_slab(std::size_t bytes) {
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(kStagingBytes / bytes));
+}
+
+/// Tells `source.done` of rows [first, end) of the stacked parts.
+void report_done(const PanelLayout& layout, const WeightSource& source, std::int64_t first,
+                 std::int64_t end) {
+  const auto report = [&](const std::byte* data, std::int64_t stride, std::size_t row_bytes,
+                          std::int64_t begin, std::int64_t count) {
+    if (row_bytes > 0 && stride == static_cast<std::int64_t>(row_bytes))
+      source.done({data + begin * stride, static_cast<std::size_t>(count) * row_bytes});
+  };
+  for (const WeightRows& part : source.parts) {
+    const std::int64_t begin = std::clamp<std::int64_t>(first, 0, part.rows);
+    const std::int64_t count = std::clamp<std::int64_t>(end, 0, part.rows) - begin;
+    if (count > 0) {
+      report(part.values, part.row_stride, row_bytes(layout.kind, layout.k), begin, count);
+      report(part.scales, part.scale_row_stride, row_scale_bytes(layout.kind, layout.k), begin, count);
+    }
+    first -= part.rows;
+    end -= part.rows;
+  }
+}
+
 DeviceBuffer copy_floats(std::span<const float> values) {
   if (values.empty()) return {};
   DeviceBuffer buffer = allocate_host(values.size_bytes());
@@ -195,10 +220,16 @@ PackedWeight pack_gemm(const WeightSource& source, ThreadPool& pool, DeviceBuffe
   const std::int64_t panels = panel_count(n);
   PackedWeight packed = make_packed(source.format, layout, n, panels, 1, std::move(to));
   auto* bytes = static_cast<std::byte*>(packed.bytes.data);
-  pool.parallel_for(panels, [&](std::int64_t panel, int) {
-    pack_panel(layout, source.parts, panel * kPanelRows,
-               bytes + static_cast<std::size_t>(panel) * layout.panel_bytes);
-  });
+  const std::int64_t slab = pieces_per_slab(layout.panel_bytes);
+  for (std::int64_t begin = 0; begin < panels; begin += slab) {
+    const std::int64_t end = std::min(panels, begin + slab);
+    pool.parallel_for(end - begin, [&](std::int64_t index, int) {
+      const std::int64_t panel = begin + index;
+      pack_panel(layout, source.parts, panel * kPanelRows,
+                 bytes + static_cast<std::size_t>(panel) * layout.panel_bytes);
+    });
+    if (source.done) report_done(layout, source, begin * kPanelRows, end * kPanelRows);
+  }
   return packed;
 }
 
@@ -233,9 +264,8 @@ PackedExperts pack_experts(const formats::WeightFormat& format, std::int64_t hid
   packed.bias13 = copy_floats(bias13);
   packed.bias2 = copy_floats(bias2);
   const std::int64_t per_expert = blocks13 + panels2;
-  pool.parallel_for(static_cast<std::int64_t>(experts) * per_expert, [&](std::int64_t index, int) {
-    const std::int64_t expert = index / per_expert;
-    const std::int64_t block = index % per_expert;
+  const std::int64_t slab = pieces_per_slab(packed.w13.expert_stride_bytes + packed.w2.expert_stride_bytes);
+  const auto pack_block = [&](std::int64_t expert, std::int64_t block) {
     const ExpertSource& source = sources[static_cast<std::size_t>(expert)];
     if (block < blocks13) {
       auto* panel = const_cast<std::byte*>(panel_data(packed.w13, layout13, expert, 2 * block));
@@ -245,7 +275,16 @@ PackedExperts pack_experts(const formats::WeightFormat& format, std::int64_t hid
       auto* panel = const_cast<std::byte*>(panel_data(packed.w2, layout2, expert, block - blocks13));
       pack_panel(layout2, {&source.down, 1}, (block - blocks13) * kPanelRows, panel);
     }
-  });
+  };
+  const auto count = static_cast<std::int64_t>(experts);
+  for (std::int64_t begin = 0; begin < count; begin += slab) {
+    const std::int64_t end = std::min(count, begin + slab);
+    pool.parallel_for((end - begin) * per_expert, [&](std::int64_t index, int) {
+      pack_block(begin + index / per_expert, index % per_expert);
+    });
+    for (std::int64_t expert = begin; expert < end; ++expert)
+      if (const auto& done = sources[static_cast<std::size_t>(expert)].done) done();
+  }
   return packed;
 }
 

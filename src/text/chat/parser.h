@@ -40,8 +40,9 @@ class ChatParser {
   virtual void push(std::int32_t id, std::string_view text, std::vector<ChatDelta>& out) = 0;
   /// The answer has ended: gives out what was held back.
   virtual void finish(std::vector<ChatDelta>& out) = 0;
-  /// Whether call number `call` came to its end: its arguments are then one JSON object. Otherwise the call is
-  /// still being written, or the answer was cut or its markup broke, and its arguments are unfinished text.
+  /// Whether call number `call` came to its end: its arguments are then one JSON object. Otherwise the call
+  /// is still being written, or the answer was cut or its markup broke, and its arguments are unfinished
+  /// text.
   virtual bool call_closed(std::int32_t call) const = 0;
 };
 
@@ -50,7 +51,7 @@ struct ChatParserOptions {
   std::string reasoning_parser;  ///< one of `reasoning_parser_names`; "" none
   OrderedJson tools;             ///< the request's tools or null (argument types for XML formats)
   bool parse_tools = true;       ///< false: tool_choice none; calls stay content
-  std::string_view prompt;       ///< the rendered prompt: whether its end already opened or closed the reasoning
+  std::string_view prompt;  ///< the rendered prompt: whether its end already opened or closed the reasoning
   /// May be null; else it outlives the parser. Special tokens that are no markup of the format are then left
   /// out, and harmony's markers count only where the model wrote them as tokens, not as spelled-out text.
   const Tokenizer* tokenizer = nullptr;

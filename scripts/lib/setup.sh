@@ -7,7 +7,7 @@ boost_package=libboost1.81-dev
 ! grep -qx 'ID=ubuntu' /etc/os-release 2>/dev/null || boost_package=libboost1.83-dev
 readonly BUILD_PACKAGES="$boost_package g++ cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libpcre2-dev libutf8proc-dev"
 readonly TEST_PACKAGES="libgtest-dev libgmock-dev"
-readonly CHECK_PACKAGES="clang-19 libclang-rt-19-dev clang-tidy-19 clang-format-19"
+readonly CHECK_PACKAGES="clang-19 libclang-rt-19-dev clang-tidy-19 clang-format-19 python3-numpy python3-pytest"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 setup_log=""

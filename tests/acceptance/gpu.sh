@@ -7,10 +7,11 @@ usage() {
 Usage: tests/acceptance/gpu.sh [--quick] [--bin FOLDER] [--out FOLDER]
 
   --quick       without the sanitizers and with four sizes to time
-  --bin FOLDER  where cuda_gemm_bench and cuda_gemm_gpu_test are (default: build/release/bin)
+  --bin FOLDER  where cuda_gemm_bench and cuda_gemm_gpu_test are (default: build/release/bin); libsabrewing in ../lib
   --out FOLDER  for logs and JSON (default: a new temporary folder)
 
-Needs an NVIDIA GPU with NVRTC; compute-sanitizer for the sanitizers. Exit status: 0 every claim holds, 1 one does
+Needs an NVIDIA GPU with NVRTC; compute-sanitizer for the sanitizers; a Python with torch, numpy and pytest
+(SABREWING_TEST_PYTHON names it) for the Python package. Exit status: 0 every claim holds, 1 one does
 not, 2 wrong usage.
 TEXT
 }
@@ -54,6 +55,7 @@ claim "errors against float64" "$bench" --check-only --formats mxfp4,int4g128,in
 claim "errors at large M" "$bench" --check-only --formats mxfp4,int4g128 --shapes 2880x4096 --m 4096 --limit 3
 claim "scales in FP32" "$bench" --check-only --exact --float-output --formats mxfp4,int4g128 --shapes 192x2880 \
   --m 1,17,64,257 --limit 4
+claim "python" env SABREWING_REQUIRE_GPU=1 "$repository/python/tests/run.sh" "$bin/../lib/libsabrewing.so.1" -k gpu
 if [ "$quick" = 0 ]; then
   for tool in memcheck racecheck synccheck initcheck; do
     claim "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 "$bench" --check-only --race-checkable \

@@ -1,5 +1,3 @@
-#include "text/chat/parser.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/mapped_file.h"
+#include "text/chat/parser.h"
 #include "text/tokenizer.h"
 
 namespace sabrewing::text {
@@ -45,8 +44,12 @@ void add(Parsed& parsed, const std::vector<ChatDelta>& deltas) {
   for (const ChatDelta& delta : deltas) {
     const auto call = static_cast<std::size_t>(delta.call);
     switch (delta.kind) {
-      case ChatDelta::Kind::kReasoning: parsed.reasoning += delta.text; break;
-      case ChatDelta::Kind::kContent: parsed.content += delta.text; break;
+      case ChatDelta::Kind::kReasoning:
+        parsed.reasoning += delta.text;
+        break;
+      case ChatDelta::Kind::kContent:
+        parsed.content += delta.text;
+        break;
       case ChatDelta::Kind::kToolCall:
         ASSERT_EQ(call, parsed.calls.size());
         parsed.calls.push_back({delta.text, "", delta.id});
@@ -100,7 +103,8 @@ Parsed expected(const OrderedJson& test) {
   parsed.reasoning = test.value("reasoning", "");
   parsed.content = test.at("content");
   for (const OrderedJson& call : test.at("calls"))
-    parsed.calls.push_back({call.at("name"), call.at("arguments"), call.value("id", ""), !call.contains("open")});
+    parsed.calls.push_back(
+        {call.at("name"), call.at("arguments"), call.value("id", ""), !call.contains("open")});
   return parsed;
 }
 
@@ -109,7 +113,8 @@ class GoldenStreams : public ::testing::TestWithParam<std::string> {};
 TEST_P(GoldenStreams, SameForEverySplit) {
   const std::filesystem::path file = kData / (GetParam() + ".json");
   const OrderedJson golden = parse_ordered_json(read_text_file(file, 1U << 20U), file.string(), 256);
-  std::vector<std::pair<std::string, std::string>> parsers = {{golden["tool_parser"], golden["reasoning_parser"]}};
+  std::vector<std::pair<std::string, std::string>> parsers = {
+      {golden["tool_parser"], golden["reasoning_parser"]}};
   for (const OrderedJson& alias : golden["aliases"]) parsers.emplace_back(alias[0], alias[1]);
   std::mt19937 random(17);
   for (std::size_t p = 0; p < parsers.size(); ++p) {
@@ -128,13 +133,15 @@ TEST_P(GoldenStreams, SameForEverySplit) {
       Parsed whole = parse(options, text, {});
       if (GetParam() == "kimi_k2") {
         for (std::size_t i = 0; i < want.calls.size() && i < whole.calls.size(); ++i)
-          if (want.calls[i].id.empty()) want.calls[i].id = "functions." + want.calls[i].name + ":" + std::to_string(i);
+          if (want.calls[i].id.empty())
+            want.calls[i].id = "functions." + want.calls[i].name + ":" + std::to_string(i);
       }
       EXPECT_EQ(whole, want);
       const std::vector<std::size_t> cuts = boundaries(text);
       EXPECT_EQ(parse(options, text, cuts), whole) << "every character";
       if (p > 0) continue;
-      for (const std::size_t cut : cuts) ASSERT_EQ(parse(options, text, {cut}), whole) << "cut at byte " << cut;
+      for (const std::size_t cut : cuts)
+        ASSERT_EQ(parse(options, text, {cut}), whole) << "cut at byte " << cut;
       for (int trial = 0; trial < 20; ++trial) {
         std::vector<std::size_t> some;
         const unsigned share = 2 + random() % 12;
@@ -147,9 +154,9 @@ TEST_P(GoldenStreams, SameForEverySplit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenStreams,
-                         ::testing::Values("hermes", "qwen3", "deepseek_r1", "qwen3_coder", "glm47", "minimax",
-                                           "deepseek_v4", "deepseek_v3", "deepseek_v31", "kimi_k2", "llama3_json",
-                                           "mistral", "gptoss"),
+                         ::testing::Values("hermes", "qwen3", "deepseek_r1", "qwen3_coder", "glm47",
+                                           "minimax", "deepseek_v4", "deepseek_v3", "deepseek_v31", "kimi_k2",
+                                           "llama3_json", "mistral", "gptoss"),
                          [](const auto& golden) { return golden.param; });
 
 Parsed parse_text(const std::string& tool, const std::string& reasoning, std::string_view text,
@@ -188,7 +195,8 @@ TEST(ChatParser, UnknownNames) {
     }
     return "";
   };
-  EXPECT_THAT(message("hermez", ""), HasSubstr("unknown tool parser \"hermez\", expected one of: deepseek-v4"));
+  EXPECT_THAT(message("hermez", ""),
+              HasSubstr("unknown tool parser \"hermez\", expected one of: deepseek-v4"));
   EXPECT_THAT(message("", "x"), HasSubstr("unknown reasoning parser \"x\""));
   EXPECT_THAT(message("hermes", "gptoss"), HasSubstr("do not go together"));
 }
@@ -201,7 +209,8 @@ TEST(ChatParser, NothingIsParsedWithoutNames) {
 TEST(ChatParser, ToolChoiceNone) {
   const std::string call = "<tool_call>{\"name\": \"f\"}</tool_call>";
   EXPECT_EQ(parse_text("hermes", "qwen3", "<think>a</think>" + call, false), (Parsed{"a", call, {}}));
-  EXPECT_EQ(parse_text("openai", "openai_gptoss", "<|channel|>commentary to=functions.f<|message|>{}<|call|>", false),
+  EXPECT_EQ(parse_text("openai", "openai_gptoss", "<|channel|>commentary to=functions.f<|message|>{}<|call|>",
+                       false),
             (Parsed{"", "{}", {}}));
 }
 
@@ -232,7 +241,8 @@ TEST(ChatParser, ArgumentsComeOutAsTheyAreWritten) {
 TEST(ChatParser, LongInputsTakeLinearTimeAndLimitsHold) {
   const std::string many(200000, ' ');
   EXPECT_EQ(parse_text("hermes", "qwen3", "<think>" + many + "</think>x").content, "x");
-  const std::string brackets = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": " + std::string(100000, '[');
+  const std::string brackets =
+      "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": " + std::string(100000, '[');
   const Parsed deep = parse_text("hermes", "", brackets);
   ASSERT_EQ(deep.calls.size(), 1U);
   EXPECT_FALSE(deep.calls[0].closed);
@@ -274,19 +284,22 @@ class HarmonyTokens : public ::testing::Test {
 TEST_F(HarmonyTokens, SpelledOutMarkersAreText) {
   std::vector<std::int32_t> ids = tokenizer_.encode("<|channel|>final<|message|>");
   for (const std::int32_t id : tokenizer_.encode("say <|end|><|start|>x", false, false)) ids.push_back(id);
-  for (const std::int32_t id : tokenizer_.encode("<|end|><|start|>assistant<|channel|>analysis<|message|>y")) ids.push_back(id);
+  for (const std::int32_t id : tokenizer_.encode("<|end|><|start|>assistant<|channel|>analysis<|message|>y"))
+    ids.push_back(id);
   EXPECT_EQ(parse_ids(ids), (Parsed{"y", "say <|end|><|start|>x", {}}));
 }
 
 TEST_F(HarmonyTokens, MarkersInsideArguments) {
   std::vector<std::int32_t> ids = tokenizer_.encode("<|channel|>commentary to=functions.f<|message|>");
-  for (const std::int32_t id : tokenizer_.encode("{\"a\": \"<|end|><|call|>\"}", false, false)) ids.push_back(id);
+  for (const std::int32_t id : tokenizer_.encode("{\"a\": \"<|end|><|call|>\"}", false, false))
+    ids.push_back(id);
   for (const std::int32_t id : tokenizer_.encode("<|call|>")) ids.push_back(id);
   EXPECT_EQ(parse_ids(ids), (Parsed{"", "", {{"f", "{\"a\": \"<|end|><|call|>\"}", ""}}}));
 }
 
 TEST_F(HarmonyTokens, OtherSpecialTokensAreLeftOut) {
-  EXPECT_EQ(parse_ids(tokenizer_.encode("<|channel|>final<|message|>a<|endoftext|>b<|return|>")), (Parsed{"", "ab", {}}));
+  EXPECT_EQ(parse_ids(tokenizer_.encode("<|channel|>final<|message|>a<|endoftext|>b<|return|>")),
+            (Parsed{"", "ab", {}}));
 }
 
 TEST_F(HarmonyTokens, EmptyCallThatTheStopTokenEnds) {
@@ -307,16 +320,16 @@ TEST_F(HarmonyTokens, EmptyCallThatTheStopTokenEnds) {
 }
 
 TEST(ChatParser, SpecialTokensOfChatMl) {
-  const Tokenizer tokenizer = Tokenizer::from_file(std::filesystem::path(SABREWING_SOURCE_DIR) /
-                                                   "models/mini-qwen3/tokenizer.json");
+  const Tokenizer tokenizer =
+      Tokenizer::from_file(std::filesystem::path(SABREWING_SOURCE_DIR) / "models/mini-qwen3/tokenizer.json");
   ChatParserOptions options;
   options.tool_parser = "hermes";
   options.reasoning_parser = "qwen3";
   options.tokenizer = &tokenizer;
   const auto parser = make_chat_parser(options);
   std::vector<ChatDelta> deltas;
-  for (const std::int32_t id :
-       tokenizer.encode("<think>\nx</think>y<|im_end|>\n<tool_call>{\"name\": \"f\"}</tool_call><|endoftext|>"))
+  for (const std::int32_t id : tokenizer.encode(
+           "<think>\nx</think>y<|im_end|>\n<tool_call>{\"name\": \"f\"}</tool_call><|endoftext|>"))
     parser->push(id, tokenizer.decode({&id, 1}, false), deltas);
   parser->finish(deltas);
   Parsed parsed;

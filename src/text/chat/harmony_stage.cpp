@@ -34,7 +34,8 @@ Header parse_header(std::string_view text) {
   const auto words = [&](std::string_view part, std::string& first) {
     bool found = false;
     for (part = trimmed(part); !part.empty(); part = trimmed(part)) {
-      const auto end = static_cast<std::size_t>(std::find_if(part.begin(), part.end(), is_space) - part.begin());
+      const auto end =
+          static_cast<std::size_t>(std::find_if(part.begin(), part.end(), is_space) - part.begin());
       const std::string_view word = part.substr(0, end);
       part.remove_prefix(end);
       if (word.starts_with(kRecipient)) {
@@ -53,7 +54,8 @@ Header parse_header(std::string_view text) {
 
 class HarmonyStage final : public CallStage {
  public:
-  HarmonyStage(const Tokenizer* tokenizer, bool parse_tools, std::string_view prompt) : parse_tools_(parse_tools) {
+  HarmonyStage(const Tokenizer* tokenizer, bool parse_tools, std::string_view prompt)
+      : parse_tools_(parse_tools) {
     if (tokenizer != nullptr) {
       for (std::size_t m = 0; m < kMarkerCount; ++m) ids_[m] = tokenizer->token_id(markers()[m]);
       by_token_ = std::all_of(ids_.begin(), ids_.end(), [](const auto& id) { return id.has_value(); });
@@ -65,8 +67,10 @@ class HarmonyStage final : public CallStage {
       if (message != std::string::npos) {
         const bool running = header_.find(markers()[kEnd], message) == std::string::npos;
         header_.resize(message);
-        if (running) begin_body();
-        else between();
+        if (running)
+          begin_body();
+        else
+          between();
       }
       fresh_ = state_ == State::kHeader && header_.find(markers()[kChannel]) == std::string::npos;
     }
@@ -112,8 +116,10 @@ class HarmonyStage final : public CallStage {
   /// Where a message may begin: its first characters tell whether one does. False: not yet certain.
   bool begin(Tape& tape, Answer& answer) {
     const std::size_t space = leading_space(tape.rest());
-    if (state_ == State::kBetween) tape.take(space);
-    else header_ += hold(tape, space);
+    if (state_ == State::kBetween)
+      tape.take(space);
+    else
+      header_ += hold(tape, space);
     if (tape.empty()) return tape.ended();
     bool undecided = false;
     const auto follows = [&](std::string_view start) {
@@ -176,8 +182,11 @@ class HarmonyStage final : public CallStage {
             // White space before the arguments.
             if (!announced_) hold(tape, count);
             return;
-          case Arguments::kDone: state_ = State::kAfterCall; return;
-          case Arguments::kBroken: break;
+          case Arguments::kDone:
+            state_ = State::kAfterCall;
+            return;
+          case Arguments::kBroken:
+            break;
         }
         start_piece(State::kContent);
         say(answer, held_);
@@ -190,8 +199,12 @@ class HarmonyStage final : public CallStage {
         if (space < count) start_piece(State::kContent);
         return;
       }
-      case State::kBetween: start_piece(State::kContent); return;
-      default: say(answer, tape.take(count)); return;
+      case State::kBetween:
+        start_piece(State::kContent);
+        return;
+      default:
+        say(answer, tape.take(count));
+        return;
     }
   }
 
@@ -237,8 +250,10 @@ class HarmonyStage final : public CallStage {
         state_ = State::kHeader;
         return;
       case kConstrain:
-        if (header) header_ += hold(tape, size);
-        else tape.take(size);
+        if (header)
+          header_ += hold(tape, size);
+        else
+          tape.take(size);
         return;
       case kMessage:
         tape.take(size);

@@ -38,7 +38,8 @@ class CallObject {
         begin_text();
         reader_.put(c, text_);
         return Step::kMore;
-      case Part::kKeyText: return key_byte(c);
+      case Part::kKeyText:
+        return key_byte(c);
       case Part::kColon:
         if (c == ':') {
           part_ = Part::kValue;
@@ -46,8 +47,10 @@ class CallObject {
           return Step::kMore;
         }
         return is_space(c) ? Step::kMore : Step::kBroken;
-      case Part::kValue: return value_byte(c, arguments);
-      case Part::kAfter: break;
+      case Part::kValue:
+        return value_byte(c, arguments);
+      case Part::kAfter:
+        break;
     }
     return after_byte(c);
   }
@@ -166,13 +169,20 @@ class JsonCallStage final : public CallStage {
 
   bool step(Tape& tape, Answer& answer) override {
     switch (state_) {
-      case State::kStart: return start(tape, answer);
-      case State::kContent: return content(tape, answer);
-      case State::kSection: return section(tape, answer);
-      case State::kObject: return object(tape, answer);
-      case State::kName: return name(tape, answer);
-      case State::kArguments: return named_arguments(tape, answer);
-      case State::kDrain: break;
+      case State::kStart:
+        return start(tape, answer);
+      case State::kContent:
+        return content(tape, answer);
+      case State::kSection:
+        return section(tape, answer);
+      case State::kObject:
+        return object(tape, answer);
+      case State::kName:
+        return name(tape, answer);
+      case State::kArguments:
+        return named_arguments(tape, answer);
+      case State::kDrain:
+        break;
     }
     return drain(tape, answer);
   }
@@ -327,7 +337,8 @@ class JsonCallStage final : public CallStage {
       case Arguments::kDone:
         used_ = true;
         return go(State::kSection);
-      case Arguments::kBroken: break;
+      case Arguments::kBroken:
+        break;
     }
     return lose(answer, State::kContent);
   }

@@ -21,12 +21,23 @@ int hex_value(char c) {
 
 void append_escaped(std::string& out, char c) {
   switch (c) {
-    case '"': out += "\\\""; return;
-    case '\\': out += "\\\\"; return;
-    case '\n': out += "\\n"; return;
-    case '\r': out += "\\r"; return;
-    case '\t': out += "\\t"; return;
-    default: break;
+    case '"':
+      out += "\\\"";
+      return;
+    case '\\':
+      out += "\\\\";
+      return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
+    default:
+      break;
   }
   if (static_cast<unsigned char>(c) < 0x20) {
     fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
@@ -43,8 +54,10 @@ void append_json_escaped(std::string& out, std::string_view text) {
 
 JsonValue::Step JsonValue::put(char c, std::string& out) {
   switch (state_) {
-    case State::kValue: return is_space(c) && nesting_.empty() ? Step::kMore : begin_value(c, out);
-    case State::kValueOrEnd: return c == ']' ? close(c, out) : begin_value(c, out);
+    case State::kValue:
+      return is_space(c) && nesting_.empty() ? Step::kMore : begin_value(c, out);
+    case State::kValueOrEnd:
+      return c == ']' ? close(c, out) : begin_value(c, out);
     case State::kKeyOrEnd:
     case State::kKey:
       if (is_space(c)) {
@@ -62,17 +75,21 @@ JsonValue::Step JsonValue::put(char c, std::string& out) {
       out += c;
       if (c == ':') state_ = State::kValue;
       return Step::kMore;
-    case State::kAfter: return after_value(c, out);
+    case State::kAfter:
+      return after_value(c, out);
     case State::kString:
     case State::kEscape:
     case State::kLowSurrogate:
-    case State::kLowEscape: return string_byte(c, out);
-    case State::kHex: return hex_digit(c, out);
+    case State::kLowEscape:
+      return string_byte(c, out);
+    case State::kHex:
+      return hex_digit(c, out);
     case State::kLiteral:
       if (c != *literal_) return Step::kBroken;
       out += c;
       return *++literal_ == '\0' ? end_value() : Step::kMore;
-    default: return number_byte(c, out);
+    default:
+      return number_byte(c, out);
   }
 }
 
@@ -98,8 +115,12 @@ JsonValue::Step JsonValue::begin_value(char c, std::string& out) {
       literal_ = c == 't' ? "rue" : c == 'f' ? "alse" : "ull";
       state_ = State::kLiteral;
       break;
-    case '-': state_ = State::kMinus; break;
-    case '0': state_ = State::kZero; break;
+    case '-':
+      state_ = State::kMinus;
+      break;
+    case '0':
+      state_ = State::kZero;
+      break;
     default:
       if (!is_digit(c)) return Step::kBroken;
       state_ = State::kInteger;
@@ -147,9 +168,11 @@ JsonValue::Step JsonValue::string_byte(char c, std::string& out) {
       out += c;
       state_ = State::kLowEscape;
       return Step::kMore;
-    default: break;
+    default:
+      break;
   }
-  if (state_ == State::kLowEscape ? c != 'u' : std::string_view("\"\\/bfnrtu").find(c) == std::string_view::npos)
+  if (state_ == State::kLowEscape ? c != 'u'
+                                  : std::string_view("\"\\/bfnrtu").find(c) == std::string_view::npos)
     return Step::kBroken;
   out += c;
   if (c == 'u') {
@@ -190,14 +213,17 @@ JsonValue::Step JsonValue::number_byte(char c, std::string& out) {
     case State::kInteger:
       if (is_digit(c)) return state_ == State::kInteger ? go(state_) : Step::kBroken;
       return c == '.' ? go(State::kPoint) : exponent ? go(State::kExponent) : end_number(c, out);
-    case State::kPoint: return is_digit(c) ? go(State::kFraction) : Step::kBroken;
+    case State::kPoint:
+      return is_digit(c) ? go(State::kFraction) : Step::kBroken;
     case State::kFraction:
       return is_digit(c) ? go(state_) : exponent ? go(State::kExponent) : end_number(c, out);
     case State::kExponent:
       if (c == '+' || c == '-') return go(State::kExponentSign);
       return is_digit(c) ? go(State::kExponentDigits) : Step::kBroken;
-    case State::kExponentSign: return is_digit(c) ? go(State::kExponentDigits) : Step::kBroken;
-    default: return is_digit(c) ? go(State::kExponentDigits) : end_number(c, out);
+    case State::kExponentSign:
+      return is_digit(c) ? go(State::kExponentDigits) : Step::kBroken;
+    default:
+      return is_digit(c) ? go(State::kExponentDigits) : end_number(c, out);
   }
 }
 

@@ -63,7 +63,7 @@ class JsonValue {
   std::string nesting_;  ///< '{' and '[' that are open
   bool key_ = false;     ///< the string being read is a key
   const char* literal_ = "";
-  int digits_ = 0;    ///< of a \u escape
+  int digits_ = 0;  ///< of a \u escape
   unsigned unit_ = 0;
   bool low_ = false;  ///< the escape must be the second half of a pair
 };

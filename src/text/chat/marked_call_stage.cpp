@@ -19,15 +19,24 @@ class MarkedCallStage final : public CallStage {
 
   bool step(Tape& tape, Answer& answer) override {
     switch (state_) {
-      case State::kContent: return content(tape, answer);
-      case State::kSection: return section(tape, answer);
-      case State::kName: return name(tape, answer, name_ends_);
-      case State::kAfterName: return after_name(tape, answer);
-      case State::kLine: return name(tape, answer, line_ends_);
-      case State::kFence: return fence(tape, answer);
-      case State::kArguments: return arguments(tape, answer);
-      case State::kClose: return close(tape, answer);
-      case State::kDrain: break;
+      case State::kContent:
+        return content(tape, answer);
+      case State::kSection:
+        return section(tape, answer);
+      case State::kName:
+        return name(tape, answer, name_ends_);
+      case State::kAfterName:
+        return after_name(tape, answer);
+      case State::kLine:
+        return name(tape, answer, line_ends_);
+      case State::kFence:
+        return fence(tape, answer);
+      case State::kArguments:
+        return arguments(tape, answer);
+      case State::kClose:
+        return close(tape, answer);
+      case State::kDrain:
+        break;
     }
     return drain(tape, answer);
   }
@@ -161,11 +170,13 @@ class MarkedCallStage final : public CallStage {
       }
     }
     switch (pump_arguments(tape, answer, announced_ ? nullptr : &name_, id_)) {
-      case Arguments::kMore: return announced_ ? false : wait(tape, answer);
+      case Arguments::kMore:
+        return announced_ ? false : wait(tape, answer);
       case Arguments::kDone:
         used_ = true;
         return go(State::kClose);
-      case Arguments::kBroken: break;
+      case Arguments::kBroken:
+        break;
     }
     used_ = used_ || announced_;
     return lose(answer);

@@ -67,7 +67,8 @@ class CallStage : public Stage {
   /// Ready for the arguments of a call.
   void begin_arguments() { value_ = JsonValue(); }
   /// Moves one JSON object from the tape to the arguments of the call, which `announce` has begun or, with
-  /// `name`, which begins with the object. White space before it belongs to the markup. At most `limit` bytes.
+  /// `name`, which begins with the object. White space before it belongs to the markup. At most `limit`
+  /// bytes.
   Arguments pump_arguments(Tape& tape, Answer& answer, const std::string* name, std::string_view id,
                            std::size_t limit = std::string_view::npos);
 
@@ -133,12 +134,12 @@ struct TaggedCallFormat {
   std::string call_open;   ///< up to the name; empty: the name follows the section's opening
   std::string call_close;  ///< empty: the section's end
   std::string key_open;
-  std::string key_close;    ///< empty: the key is an attribute, up to ">"
-  std::string value_open;   ///< empty: the value follows the key
+  std::string key_close;   ///< empty: the key is an attribute, up to ">"
+  std::string value_open;  ///< empty: the value follows the key
   std::string value_close;
-  bool bare_calls = false;     ///< `call_open` may stand outside a section
-  bool lenient_values = false; ///< the next parameter or the call's end closes a value, too
-  bool trim_newline = false;   ///< a newline at either end of a value is markup
+  bool bare_calls = false;        ///< `call_open` may stand outside a section
+  bool lenient_values = false;    ///< the next parameter or the call's end closes a value, too
+  bool trim_newline = false;      ///< a newline at either end of a value is markup
   bool string_attribute = false;  ///< string="true" beside a key: text; "false": JSON
   bool unknown_is_json = false;   ///< values without a schema are JSON where they can be
 };

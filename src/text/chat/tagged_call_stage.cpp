@@ -45,13 +45,20 @@ class TaggedCallStage final : public CallStage {
 
   bool step(Tape& tape, Answer& answer) override {
     switch (state_) {
-      case State::kContent: return content(tape, answer);
-      case State::kSection: return section(tape, answer);
-      case State::kName: return name(tape, answer);
-      case State::kBody: return body(tape, answer);
-      case State::kKey: return key(tape, answer);
-      case State::kBeforeValue: return before_value(tape, answer);
-      case State::kValue: break;
+      case State::kContent:
+        return content(tape, answer);
+      case State::kSection:
+        return section(tape, answer);
+      case State::kName:
+        return name(tape, answer);
+      case State::kBody:
+        return body(tape, answer);
+      case State::kKey:
+        return key(tape, answer);
+      case State::kBeforeValue:
+        return before_value(tape, answer);
+      case State::kValue:
+        break;
     }
     return value(tape, answer);
   }
@@ -269,13 +276,17 @@ class TaggedCallStage final : public CallStage {
   void end_value(Answer& answer, bool complete) {
     if (!complete) {
       // The answer was cut: the argument stays unfinished.
-      if (streams_) add_value_end(answer);
-      else answer.arguments(value_);
+      if (streams_)
+        add_value_end(answer);
+      else
+        answer.arguments(value_);
       value_.clear();
       return;
     }
-    if (streams_) answer.arguments("\"");
-    else answer.arguments(value_json(value_, types_, format_.unknown_is_json || string_.has_value()));
+    if (streams_)
+      answer.arguments("\"");
+    else
+      answer.arguments(value_json(value_, types_, format_.unknown_is_json || string_.has_value()));
   }
 
   void add_value_end(Answer& answer) {
@@ -287,7 +298,7 @@ class TaggedCallStage final : public CallStage {
 
   TaggedCallFormat format_;
   OrderedJson tools_;
-  std::vector<std::string> starts_;      ///< of sections, then of a bare call
+  std::vector<std::string> starts_;  ///< of sections, then of a bare call
   std::vector<std::string> name_ends_;
   std::vector<std::string> key_ends_;
   std::vector<std::string> section_marks_;

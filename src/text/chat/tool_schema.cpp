@@ -66,9 +66,12 @@ std::optional<std::string> as_json(std::string_view text) {
   JsonValue value;
   for (std::size_t at = 0; at < text.size(); ++at) {
     switch (value.put(text[at], out)) {
-      case JsonValue::Step::kMore: break;
-      case JsonValue::Step::kDone: return at + 1 == text.size() ? std::optional(out) : std::nullopt;
-      default: return std::nullopt;
+      case JsonValue::Step::kMore:
+        break;
+      case JsonValue::Step::kDone:
+        return at + 1 == text.size() ? std::optional(out) : std::nullopt;
+      default:
+        return std::nullopt;
     }
   }
   // A number ends only with what follows it.

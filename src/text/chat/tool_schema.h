@@ -19,9 +19,7 @@ struct ValueTypes {
   bool array = false;
 
   /// Nothing but text: it can be given out while it is written.
-  bool only_string() const {
-    return string && !integer && !number && !boolean && !null && !object && !array;
-  }
+  bool only_string() const { return string && !integer && !number && !boolean && !null && !object && !array; }
 };
 
 /// The types of parameter `key` of function `name` in a request's list of tools (OpenAI's nested or flat

@@ -21,6 +21,11 @@ struct WeightRows {
   const std::byte* scales = nullptr;  ///< null where the format has none
   std::int64_t scale_row_stride = 0;  ///< bytes
   std::int64_t rows = 0;
+  std::int64_t rows_per_scale = 1;  ///< rows that share a row of scales and zero points: the block's height
+  /// Zero points: a dense bit stream of codes of the element's width, or numbers of the scale's type, one per
+  /// column block.
+  const std::byte* zeros = nullptr;
+  std::int64_t zero_row_stride = 0;  ///< bytes
 };
 
 /// A packer may tell that it has read bytes of its source for the last time, so that their memory can go
@@ -35,6 +40,7 @@ struct WeightSource {
   /// Hears, on the caller's thread, of bytes that were read for the last time; those of a part whose rows do
   /// not follow each other are not told. May be empty.
   std::function<void(std::span<const std::byte>)> done = {};
+  float second_scale = 1;  ///< of the tensor, where the format has one
 
   std::int64_t n() const {
     std::int64_t rows = 0;

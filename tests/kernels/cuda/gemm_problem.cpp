@@ -1,6 +1,9 @@
 #include "gemm_problem.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <sstream>
 
 #include "formats/numeric/bit_stream.h"
 #include "formats/numeric/element_type.h"
@@ -8,57 +11,155 @@
 
 namespace sabrewing::kernels::cuda::testing {
 
+using formats::ActivationFormat;
 using formats::WeightFormat;
+using formats::ZeroPoint;
 
-formats::WeightFormat format_by_name(const std::string& name) {
-  const auto int4 = formats::ElementType::integer(4);
+namespace {
+
+formats::BlockShape parse_block(const std::string& text) {
+  if (text == "row") return {1, 0};
+  if (text == "tensor") return {0, 0};
+  if (text.starts_with('g')) return {1, std::stoll(text.substr(1))};
+  const std::size_t x = text.find('x');
+  SABREWING_CHECK(x != std::string::npos, kInvalidArgument, "[test] unknown block {}", text);
+  return {std::stoll(text.substr(0, x)), std::stoll(text.substr(x + 1))};
+}
+
+float read_number(formats::ElementType type, const std::byte* from) {
+  std::uint32_t code = 0;
+  std::memcpy(&code, from, type.bits / 8u);
+  return formats::decode(type, code);
+}
+
+}  // namespace
+
+WeightFormat format_by_name(const std::string& name) {
   if (name == "mxfp4") return WeightFormat::mxfp4();
-  if (name == "int4g128") return WeightFormat::scaled(int4, {1, 128}, formats::kBF16);
-  if (name == "int4g64") return WeightFormat::scaled(int4, {1, 64}, formats::kBF16);
-  if (name == "int4row") return WeightFormat::scaled(int4, {1, 0}, formats::kBF16);
-  if (name == "fp8row") return WeightFormat::scaled(formats::kE4M3, {1, 0}, formats::kFP32);
-  fail(ErrorCode::kInvalidArgument, "[test] unknown weight format {}", name);
+  if (name == "mxfp8") return WeightFormat::mxfp8();
+  if (name == "nvfp4") return WeightFormat::nvfp4();
+  if (name == "int4g128") return format_by_name("int4:g128:bf16");
+  if (name == "int4g64") return format_by_name("int4:g64:bf16");
+  if (name == "int4row") return format_by_name("int4:row:bf16");
+  if (name == "fp8row") return format_by_name("float8e4m3:row:fp32");
+  if (name == "fp8block") return format_by_name("float8e4m3:128x128:fp32");
+  std::vector<std::string> parts;
+  std::istringstream stream(name);
+  for (std::string part; std::getline(stream, part, ':');) parts.push_back(part);
+  SABREWING_CHECK(parts.size() == 3 || parts.size() == 4, kInvalidArgument, "[test] unknown weight format {}",
+                  name);
+  const auto element = formats::parse_element_type(parts[0]);
+  const auto scale = formats::parse_element_type(parts[2]);
+  SABREWING_CHECK(element && scale, kInvalidArgument, "[test] unknown weight format {}", name);
+  WeightFormat format = WeightFormat::scaled(*element, parse_block(parts[1]), *scale);
+  if (parts.size() == 4) format.zero_point = parts[3] == "zp" ? ZeroPoint::kInteger : ZeroPoint::kFloat;
+  return format;
+}
+
+ActivationFormat activation_by_name(const std::string& name) {
+  const auto int8 = formats::ElementType::integer(8);
+  if (name == "bf16") return ActivationFormat::bf16();
+  if (name == "fp16") return ActivationFormat::fp16();
+  if (name == "fp8") return ActivationFormat::per_token(formats::kE4M3);
+  if (name == "fp8e5m2") return ActivationFormat::per_token(formats::kE5M2);
+  if (name == "int8") return ActivationFormat::per_token(int8);
+  if (name == "fp8g128") return ActivationFormat::per_group(formats::kE4M3, 128, formats::kFP32);
+  if (name == "int8g128") return ActivationFormat::per_group(int8, 128, formats::kFP32);
+  if (name == "mxfp8") return ActivationFormat::mx(formats::kE4M3);
+  fail(ErrorCode::kInvalidArgument, "[test] unknown activation format {}", name);
 }
 
 RandomWeight::RandomWeight(const WeightFormat& weight_format, std::int64_t rows, std::int64_t columns,
                            std::uint32_t seed)
     : format(weight_format), n(rows), k(columns) {
   std::mt19937 random(seed);
-  row_bytes =
-      static_cast<std::int64_t>(formats::packed_bytes(static_cast<std::size_t>(k), format.element.bits));
+  const int bits = format.element.bits;
+  row_bytes = static_cast<std::int64_t>(formats::packed_bytes(static_cast<std::size_t>(k), bits));
   values.resize(static_cast<std::size_t>(n * row_bytes));
   for (std::size_t i = 0; i < values.size(); i += 4) {
     const std::uint32_t word = random();
     std::memcpy(values.data() + i, &word, std::min<std::size_t>(4, values.size() - i));
   }
-  // E4M3 has two codes for NaN, which no weight holds.
-  if (format.element == formats::kE4M3)
+  if (format.element == formats::kE4M3 || format.element == formats::kE5M2)
     for (std::byte& v : values)
-      if ((v & std::byte{0x7f}) == std::byte{0x7f}) v = std::byte{0x3a};
-  groups = format.block.k == 0 ? 1 : k / format.block.k;
+      if (!std::isfinite(formats::decode(format.element, std::to_integer<std::uint32_t>(v))))
+        v = std::byte{0x3a};
+  const formats::BlockShape grid = format.scale_grid(n, k);
+  groups = grid.k;
   const auto scale_bytes = static_cast<std::int64_t>(format.scale->bits / 8);
   scale_row_bytes = groups * scale_bytes;
-  scales.resize(static_cast<std::size_t>(n * scale_row_bytes));
+  scales.resize(static_cast<std::size_t>(grid.n * scale_row_bytes));
   std::uniform_real_distribution<double> mantissa(0.5, 1.5);
   std::uniform_int_distribution<int> exponent(-9, -4);
-  for (std::int64_t i = 0; i < n * groups; ++i) {
-    const double value =
-        *format.scale == formats::kE8M0 ? std::ldexp(1.0, exponent(random)) : 0.01 * mantissa(random);
+  const auto put = [&](std::vector<std::byte>& to, std::int64_t index, double value) {
     const std::uint32_t code = formats::encode(*format.scale, value);
-    std::memcpy(scales.data() + i * scale_bytes, &code, static_cast<std::size_t>(scale_bytes));
+    std::memcpy(to.data() + index * scale_bytes, &code, static_cast<std::size_t>(scale_bytes));
+  };
+  // NVFP4's scales use the range of their own type.
+  if (format.second_scale) second_scale = 0x1.8p-12f;
+  const double unit = format.second_scale ? 64 : 0.01;
+  for (std::int64_t i = 0; i < grid.n * groups; ++i)
+    put(scales, i,
+        *format.scale == formats::kE8M0 ? std::ldexp(1.0, exponent(random)) : unit * mantissa(random));
+  if (format.zero_point == ZeroPoint::kFloat) {
+    zero_row_bytes = scale_row_bytes;
+    zeros.resize(scales.size());
+    for (std::int64_t i = 0; i < grid.n * groups; ++i)
+      put(zeros, i, -0.01 * mantissa(random) * std::ldexp(1.0, bits - 1));
+  } else if (format.zero_point == ZeroPoint::kInteger) {
+    zero_row_bytes = static_cast<std::int64_t>(formats::packed_bytes(static_cast<std::size_t>(groups), bits));
+    zeros.resize(static_cast<std::size_t>(grid.n * zero_row_bytes));
+    for (std::byte& v : zeros) v = static_cast<std::byte>(random() & 0xff);
   }
 }
 
-WeightSource RandomWeight::source() const {
-  return {format, k, {{values.data(), row_bytes, scales.data(), scale_row_bytes, n}}};
+WeightSource RandomWeight::source() const { return source(0, n); }
+
+WeightSource RandomWeight::source(std::int64_t first, std::int64_t count) const {
+  WeightRows rows{values.data() + first * row_bytes,
+                  row_bytes,
+                  scales.data() + scale_row(first) * scale_row_bytes,
+                  scale_row_bytes,
+                  count,
+                  format.block.n == 0 ? n : format.block.n,
+                  zeros.empty() ? nullptr : zeros.data() + scale_row(first) * zero_row_bytes,
+                  zero_row_bytes};
+  WeightSource all{format, k, {rows}};
+  all.second_scale = second_scale;
+  return all;
+}
+
+std::uint8_t RandomWeight::code(std::int64_t row, std::int64_t column) const {
+  return formats::read_code({values.data() + row * row_bytes, static_cast<std::size_t>(row_bytes)},
+                            format.element.bits, static_cast<std::size_t>(column));
 }
 
 float RandomWeight::scale(std::int64_t row, std::int64_t group) const {
-  const auto scale_bytes = static_cast<std::int64_t>(format.scale->bits / 8);
-  std::uint32_t code = 0;
-  std::memcpy(&code, scales.data() + row * scale_row_bytes + group * scale_bytes,
-              static_cast<std::size_t>(scale_bytes));
-  return formats::decode(*format.scale, code);
+  return read_number(*format.scale,
+                     scales.data() + scale_row(row) * scale_row_bytes + group * (format.scale->bits / 8)) *
+         second_scale;
+}
+
+float RandomWeight::zero(std::int64_t row, std::int64_t group) const {
+  const std::byte* from = zeros.data() + scale_row(row) * zero_row_bytes;
+  switch (format.zero_point) {
+    case ZeroPoint::kNone:
+      break;
+    case ZeroPoint::kInteger:
+      return formats::read_code({from, static_cast<std::size_t>(zero_row_bytes)}, format.element.bits,
+                                static_cast<std::size_t>(group));
+    case ZeroPoint::kFloat:
+      return read_number(*format.scale, from + group * (format.scale->bits / 8)) * second_scale;
+  }
+  return 0;
+}
+
+double RandomWeight::value(std::int64_t row, std::int64_t column) const {
+  const std::int64_t group = group_of(column);
+  const double number = formats::decode(format.element, code(row, column));
+  const double zero_point = zero(row, group);
+  return format.zero_point == ZeroPoint::kFloat ? number * scale(row, group) + zero_point
+                                                : (number - zero_point) * scale(row, group);
 }
 
 std::vector<std::uint16_t> random_bf16(std::size_t count, std::uint32_t seed) {

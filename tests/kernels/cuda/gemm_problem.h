@@ -10,24 +10,44 @@
 
 namespace sabrewing::kernels::cuda::testing {
 
-/// "mxfp4", "int4g128", "int4g64", "int4row", "fp8row": the names of the benchmark files.
+/// "mxfp4", "mxfp8", "nvfp4", "int4g128", "int4g64", "int4row", "fp8row", "fp8block": the names of the
+/// benchmark files; else ELEMENT:BLOCK:SCALE[:zp|:fzp], as in "uint3:g64:fp16:zp", "float6e3m2:row:fp32",
+/// "int8:tensor:fp32", "float8e4m3:128x128:fp32".
 formats::WeightFormat format_by_name(const std::string& name);
 
-/// A random weight as a checkpoint would store it.
+/// "bf16", "fp16", "fp8", "fp8e5m2", "int8" (per token), "fp8g128", "int8g128", "mxfp8".
+formats::ActivationFormat activation_by_name(const std::string& name);
+
+/// A random weight as a checkpoint would store it; no element is NaN or infinite.
 struct RandomWeight {
   formats::WeightFormat format;
   std::int64_t n = 0;
   std::int64_t k = 0;
   std::vector<std::byte> values;
   std::vector<std::byte> scales;
+  std::vector<std::byte> zeros;
   std::int64_t row_bytes = 0;
   std::int64_t scale_row_bytes = 0;
+  std::int64_t zero_row_bytes = 0;
   std::int64_t groups = 0;  ///< scales per row
+  float second_scale = 1;
 
   RandomWeight(const formats::WeightFormat& weight_format, std::int64_t rows, std::int64_t columns,
                std::uint32_t seed);
   WeightSource source() const;
-  float scale(std::int64_t row, std::int64_t group) const;
+  /// Rows [first, first + count) of it; `first` is at a scale row's beginning.
+  WeightSource source(std::int64_t first, std::int64_t count) const;
+  std::uint8_t code(std::int64_t row, std::int64_t column) const;
+  float scale(std::int64_t row, std::int64_t group) const;  ///< with the second scale
+  float zero(std::int64_t row,
+             std::int64_t group) const;  ///< 0 without zero points; a float one with the second scale
+  double value(std::int64_t row, std::int64_t column) const;
+  std::int64_t group_of(std::int64_t column) const {
+    return format.block.k == 0 ? 0 : column / format.block.k;
+  }
+
+ private:
+  std::int64_t scale_row(std::int64_t row) const { return format.block.n == 0 ? 0 : row / format.block.n; }
 };
 
 /// Random BF16 numbers from a normal distribution.

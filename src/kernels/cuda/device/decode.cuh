@@ -6,19 +6,10 @@
 // warp w holds rows 16w+g and 16w+g+8. The fragment of k16 step j has four registers of two values each:
 // register i, half h is row 16w + g + 8*(i&1), column 16j + 8*(i>>1) + 2t + h.
 
-#include "ptx.cuh"
+#include "arith.cuh"
 
 namespace sabrewing::device {
 
-SW_DEVICE u32 multiply_bf16x2(u32 a, u32 b) {
-  u32 out;
-#if __CUDA_ARCH__ >= 900
-  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
-#else
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(0x80008000u));
-#endif
-  return out;
-}
 // E2M1 with an E8M0 scale per 32, to BF16. The bits of a value land in BF16's sign, low exponent and top
 // mantissa places, which makes the number times 2^-126; the stored scale byte carries 2^126, so that one
 // exact multiplication finishes it.
@@ -42,12 +33,6 @@ struct E2M1E8M0ToBf16 {
     a[3] = multiply_bf16x2(((w << 2) & kSign) | ((w >> 3) & kRest), high);
   }
 };
-
-SW_DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
-  u32 out;
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
-  return out;
-}
 
 // 4-bit integers stored as value + 8, one BF16 scale per kGroup columns (a multiple of 64; 0: none), to BF16.
 // A code in bits 6..3 is the subnormal code * 2^-130. The stored scale is 2^126 times the true one, so that

@@ -2,6 +2,8 @@
 // What the GEMM kernels share: parameters and output.
 
 #include "decode.cuh"
+#include "decode_planes.cuh"
+#include "ptx.cuh"
 
 namespace sabrewing::device {
 

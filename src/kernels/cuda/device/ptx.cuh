@@ -1,15 +1,9 @@
 #pragma once
-// Thin wrappers of PTX instructions. Compiled by NVRTC alone: no other header is included.
+// Thin wrappers of PTX instructions.
+
+#include "types.cuh"
 
 namespace sabrewing::device {
-
-using u8 = unsigned char;
-using u16 = unsigned short;
-using u32 = unsigned int;
-using u64 = unsigned long long;
-using i64 = long long;
-
-#define SW_DEVICE __device__ __forceinline__
 
 SW_DEVICE u32 shared_address(const void* pointer) {
   return static_cast<u32>(__cvta_generic_to_shared(pointer));

@@ -11,6 +11,8 @@
 #include "formats/numeric/bit_stream.h"
 #include "formats/numeric/element_type.h"
 #include "formats/numeric/float16.h"
+#include "kernels/cuda/gemm/plane_layout.h"
+#include "kernels/cuda/gemm/source_rows.h"
 
 namespace sabrewing::kernels::cuda {
 
@@ -99,6 +101,8 @@ std::uint32_t encode_bits(Encoding encoding, const Place& at, std::uint32_t code
       return std::rotl((code ^ 8) & 15, at.reg == 3 ? 16 * at.half - 1 : 16 * at.half + 3 + 4 * at.reg);
     case Encoding::kE4M3:
       return code << (16 * at.half + 8 * (at.reg & 1));
+    case Encoding::kPlanes:
+      break;
   }
   return 0;
 }
@@ -115,6 +119,8 @@ std::uint8_t decode_bits(Encoding encoding, const Place& at, std::uint32_t word)
           (std::rotr(word, at.reg == 3 ? 16 * at.half - 1 : 16 * at.half + 3 + 4 * at.reg) & 15) ^ 8);
     case Encoding::kE4M3:
       return static_cast<std::uint8_t>(half >> (8 * (at.reg & 1)));
+    case Encoding::kPlanes:
+      break;
   }
   return 0;
 }
@@ -124,21 +130,6 @@ float read_scale(formats::ElementType type, const std::byte* from) {
   std::memcpy(&code, from, static_cast<std::size_t>(type.bits / 8));
   return formats::decode(type, code);
 }
-
-/// Rows of the source, by number.
-struct RowReader {
-  const WeightSource& source;
-  std::size_t part = 0;
-  std::int64_t first = 0;
-
-  std::pair<const std::byte*, const std::byte*> row(std::int64_t index) {
-    while (index - first >= source.parts[part].rows) first += source.parts[part++].rows;
-    const WeightRows& rows = source.parts[part];
-    const std::int64_t local = index - first;
-    return {rows.values + local * rows.row_stride,
-            rows.scales == nullptr ? nullptr : rows.scales + local * rows.scale_row_stride};
-  }
-};
 
 /// `scale` times 2^exponent as a BF16 code; exact unless it underflows.
 std::uint16_t shifted_bf16(float scale, int exponent) {
@@ -174,41 +165,31 @@ std::size_t WeightLayout::slab_bytes() const {
   return static_cast<std::size_t>(slab_k / 64) * 4 * words * 128 + std::size_t{32} * 4 * scale_words;
 }
 
-Feasibility can_lay_out(const formats::WeightFormat& format) {
-  using formats::ZeroPoint;
-  const std::string name = formats::to_string(format);
-  if (format.second_scale)
-    return Feasibility::no(fmt::format("{}: second-level scales have no CUDA layout", name));
-  if (format.zero_point != ZeroPoint::kNone)
-    return Feasibility::no(fmt::format("{}: zero points have no CUDA layout", name));
-  if (format == formats::WeightFormat::mxfp4()) return Feasibility::yes();
-  if (format.element == formats::ElementType::integer(4) && format.is_scaled() && format.block.n == 1) {
-    if (format.block.k == 0) return Feasibility::yes();
-    if (*format.scale == formats::kBF16 && format.block.k % 64 == 0) return Feasibility::yes();
-    return Feasibility::no(
-        fmt::format("{}: int4 groups need BF16 scales and a multiple of 64 columns", name));
-  }
-  if (format.element == formats::kE4M3 && format.is_scaled() && format.block.n <= 1 && format.block.k == 0)
-    return Feasibility::yes();
-  return Feasibility::no(fmt::format(
-      "{}: CUDA kernels take mxfp4, int4 per channel or in groups, and float8e4m3 per channel or tensor",
-      name));
+Feasibility can_lay_out(const formats::WeightFormat& format, const formats::ActivationFormat& activation) {
+  return weight_operand(format, activation).feasible;
 }
 
-WeightLayout weight_layout(const formats::WeightFormat& format) {
-  if (const Feasibility feasible = can_lay_out(format); !feasible)
-    fail(ErrorCode::kUnsupported, "[pack] {}", feasible.reason);
+WeightLayout weight_layout(const formats::WeightFormat& format, const formats::ActivationFormat& activation,
+                           Accuracy accuracy) {
+  const OperandChoice choice = weight_operand(format, activation);
+  if (!choice.feasible) fail(ErrorCode::kUnsupported, "[pack] {}", choice.feasible.reason);
+  const bool bf16 = choice.operand == Operand::kBF16;
   WeightLayout layout;
-  if (format == formats::WeightFormat::mxfp4()) {
+  if (bf16 && format == formats::WeightFormat::mxfp4()) {
     layout.encoding = Encoding::kE2M1E8M0;
     layout.group = 32;
     layout.scale_words = 1;
     layout.decoder = "E2M1E8M0ToBf16";
-  } else if (format.element == formats::kE4M3) {
+  } else if (bf16 &&
+             format == formats::WeightFormat::scaled(formats::kE4M3, {format.block.n, 0}, *format.scale)) {
     layout.encoding = Encoding::kE4M3;
     layout.words = 8;
     layout.decoder = "E4M3ToBf16";
-  } else {
+  } else if (bf16 &&
+             format == formats::WeightFormat::scaled(formats::ElementType::integer(4),
+                                                     {format.block.n, format.block.k}, *format.scale) &&
+             (format.block.k == 0 ||
+              (format.block.n == 1 && *format.scale == formats::kBF16 && format.block.k % 64 == 0))) {
     layout.encoding = Encoding::kInt4;
     layout.group = static_cast<int>(format.block.k);
     layout.slab_k = layout.group % 128 == 0 && layout.group > 0 ? 128 : 64;
@@ -216,6 +197,8 @@ WeightLayout weight_layout(const formats::WeightFormat& format) {
     layout.pre_scaled = layout.group > 0;
     layout.decoder = fmt::format("Int4ToBf16<{}, false>", layout.group);
     if (layout.group > 0) layout.decoder_after = fmt::format("Int4ToBf16<{}, true>", layout.group);
+  } else {
+    layout = plane_layout(format, choice.operand, accuracy);
   }
   return layout;
 }
@@ -231,17 +214,20 @@ PackedShape PackedShape::of(const WeightLayout& layout, std::int64_t n, std::int
   return shape;
 }
 
-PackedHostWeight pack_weight(const WeightSource& source) {
+PackedHostWeight pack_weight(const WeightSource& source, const WeightLayout& layout) {
   const formats::WeightFormat& format = source.format;
-  const WeightLayout layout = weight_layout(format);
   const std::int64_t n = source.n();
   const std::int64_t k = source.k;
   SABREWING_CHECK(n > 0 && k > 0, kInvalidArgument, "[pack] empty weight: {} by {}", n, k);
-  SABREWING_CHECK(layout.group == 0 || k % layout.group == 0, kInvalidArgument,
+  SABREWING_CHECK(layout.group == 0 || format.block.n > 1 || k % layout.group == 0, kInvalidArgument,
                   "[pack] K {} is not a multiple of the group {}", k, layout.group);
   PackedHostWeight packed{PackedShape::of(layout, n, k), false, {}};
   const PackedShape& shape = packed.shape;
   packed.bytes.assign(shape.bytes, std::byte{0});
+  if (layout.encoding == Encoding::kPlanes) {
+    pack_planes(source, layout, packed);
+    return packed;
+  }
 
   const std::int64_t groups = layout.group > 0 ? k / layout.group : 0;
   // Exponents that do not fit beside the 2^126 move into the factor, for the whole matrix.
@@ -255,15 +241,19 @@ PackedHostWeight pack_weight(const WeightSource& source) {
   std::vector<float> factors(static_cast<std::size_t>(shape.row_blocks * kRowsPerBlock), 1.0f);
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(k));
   const std::int64_t padded_k = shape.slabs * layout.slab_k;
-  RowReader reader{source};
+  SourceRows reader(source);
   for (std::int64_t row = 0; row < shape.row_blocks * kRowsPerBlock; ++row) {
     const bool present = row < n;
-    const std::byte* values = nullptr;
     const std::byte* scales = nullptr;
     if (present) {
-      std::tie(values, scales) = reader.row(row);
+      const SourceRow from = reader.row(row);
+      scales = from.scales;
       const std::size_t row_bytes = formats::packed_bytes(codes.size(), format.element.bits);
-      formats::unpack_codes({values, row_bytes}, format.element.bits, 0, codes);
+      formats::unpack_codes({from.values, row_bytes}, format.element.bits, 0, codes);
+      SABREWING_CHECK(
+          format.element != formats::kE4M3 ||
+              std::none_of(codes.begin(), codes.end(), [](auto code) { return (code & 0x7f) == 0x7f; }),
+          kCorrupt, "[pack] row {} holds a weight that is NaN", row);
     }
     for (std::int64_t column = 0; column < padded_k; ++column) {
       const Place at = place_of(layout, shape, row, column);
@@ -299,11 +289,11 @@ PackedHostWeight pack_weight(const WeightSource& source) {
   return packed;
 }
 
-UnpackedWeight unpack_weight(const formats::WeightFormat& format, const PackedShape& shape,
-                             std::span<const std::byte> bytes) {
-  const WeightLayout layout = weight_layout(format);
+UnpackedWeight unpack_weight(const formats::WeightFormat& format, const WeightLayout& layout,
+                             const PackedShape& shape, std::span<const std::byte> bytes) {
   SABREWING_CHECK(bytes.size() == shape.bytes, kCorrupt, "[unpack] {} bytes, {} expected", bytes.size(),
                   shape.bytes);
+  if (layout.encoding == Encoding::kPlanes) return unpack_planes(format, layout, shape, bytes);
   UnpackedWeight out;
   out.codes.resize(static_cast<std::size_t>(shape.n * shape.k));
   out.scale_columns = layout.group > 0 ? shape.k / layout.group : 1;

@@ -1,0 +1,49 @@
+#pragma once
+// Register arithmetic of the decoders. NVRTC compiles the definitions here; a test that runs the decoders on
+// the host defines the same functions before it includes them.
+
+#include "types.cuh"
+
+#ifdef __CUDACC__
+
+namespace sabrewing::device {
+
+SW_DEVICE u32 multiply_bf16x2(u32 a, u32 b) {
+  u32 out;
+#if __CUDA_ARCH__ >= 900
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+#else
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(0x80008000u));
+#endif
+  return out;
+}
+SW_DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
+  u32 out;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
+  return out;
+}
+SW_DEVICE u32 multiply_f16x2(u32 a, u32 b) {
+  u32 out;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+  return out;
+}
+SW_DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) {
+  u32 out;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
+  return out;
+}
+SW_DEVICE float f16_to_float(u32 code) {
+  float out;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(static_cast<u16>(code)));
+  return out;
+}
+/// The sign bit of each byte over the whole byte.
+SW_DEVICE u32 byte_signs(u32 a) {
+  u32 out;
+  asm("prmt.b32 %0, %1, %1, 0xba98;" : "=r"(out) : "r"(a));
+  return out;
+}
+
+}  // namespace sabrewing::device
+
+#endif

@@ -49,7 +49,8 @@ inline double fma_to_odd(double a, double b, double c) {
 inline std::uint32_t fma2(formats::ElementType type, std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   std::uint32_t out = 0;
   for (int half = 0; half < 32; half += 16)
-    out |= formats::encode(type, fma_to_odd(formats::decode(type, a >> half & 0xffff), formats::decode(type, b >> half & 0xffff),
+    out |= formats::encode(type, fma_to_odd(formats::decode(type, a >> half & 0xffff),
+                                            formats::decode(type, b >> half & 0xffff),
                                             formats::decode(type, c >> half & 0xffff)))
            << half;
   return out;
@@ -60,12 +61,16 @@ inline std::uint32_t fma2(formats::ElementType type, std::uint32_t a, std::uint3
 inline std::uint32_t fma_bf16x2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   return shim::fma2(formats::kBF16, a, b, c);
 }
-inline std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b) { return fma_bf16x2(a, b, 0x80008000); }
+inline std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b) {
+  return fma_bf16x2(a, b, 0x80008000);
+}
 inline std::uint32_t fma_f16x2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   return shim::fma2(formats::kFP16, a, b, c);
 }
 inline std::uint32_t multiply_f16x2(std::uint32_t a, std::uint32_t b) { return fma_f16x2(a, b, 0x80008000); }
-inline float f16_to_float(std::uint32_t code) { return formats::fp16_to_float(static_cast<std::uint16_t>(code)); }
+inline float f16_to_float(std::uint32_t code) {
+  return formats::fp16_to_float(static_cast<std::uint16_t>(code));
+}
 inline std::uint32_t byte_signs(std::uint32_t a) { return __byte_perm(a, a, 0xba98); }
 
 }  // namespace sabrewing::device

@@ -18,10 +18,12 @@
 
 namespace sabrewing::device {
 
-SW_DEVICE constexpr u32 replicate(u32 lane, int lane_bits) { return lane_bits == 16 ? lane * 0x00010001u : lane * 0x01010101u; }
+SW_DEVICE constexpr u32 replicate(u32 lane, int lane_bits) {
+  return lane_bits == 16 ? lane * 0x00010001u : lane * 0x01010101u;
+}
 
-// Calls f(words, first) for each piece of a lane's `all_words` words in a block, which lies `first` * 128 bytes
-// from the warp's, `words` * 4 from one lane to the next.
+// Calls f(words, first) for each piece of a lane's `all_words` words in a block, which lies `first` * 128
+// bytes from the warp's, `words` * 4 from one lane to the next.
 template <typename F>
 SW_DEVICE void for_each_piece(int all_words, const F& f) {
   int first = 0;
@@ -93,7 +95,8 @@ struct IntElement {
       } else {
         // Eight bits beside seven of mantissa: the top one apart, as 2^14 + 128 * bit.
         constexpr u32 kTop = 0x46804680, kLow = 0x007f007f;
-        const u32 low = Operand::fma((code & kLow) | Operand::kUnit, Operand::kOne, kMinusUnit | (zero & kLow));
+        const u32 low =
+            Operand::fma((code & kLow) | Operand::kUnit, Operand::kOne, kMinusUnit | (zero & kLow));
         const u32 top = Operand::fma(((code >> 7) & 0x00010001) | kTop, Operand::kOne,
                                      ((zero >> 7) & 0x00010001) | kTop | 0x80008000);
         return Operand::fma(top, Operand::kOne, low);

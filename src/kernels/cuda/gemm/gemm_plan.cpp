@@ -105,12 +105,14 @@ struct GemmPlanner::Impl {
   jit::DevicePtr device;
   std::shared_ptr<jit::Compiler> compiler;
   DeviceModel model;
+  bool unverified = false;
   std::mutex mutex;
   std::map<std::string, std::shared_ptr<const GemmKernel>> kernels;
 };
 
-GemmPlanner::GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler)
+GemmPlanner::GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified)
     : impl_(std::make_unique<Impl>()) {
+  impl_->unverified = unverified;
   impl_->model = DeviceModel::of(device->info());
   impl_->device = std::move(device);
   impl_->compiler = std::move(compiler);
@@ -128,8 +130,13 @@ Feasibility GemmPlanner::can_implement(const GemmDesc& desc) const {
   if (desc.output != DType::kBF16 && desc.output != DType::kF16 && desc.output != DType::kF32)
     return Feasibility::no(fmt::format("output {}: BF16, F16 or F32", to_string(desc.output)));
   if (desc.k % 8 != 0) return Feasibility::no(fmt::format("K {}: a multiple of 8 is needed", desc.k));
-  if (const Feasibility feasible = can_lay_out(desc.weight); !feasible) return feasible;
-  const WeightLayout layout = weight_layout(desc.weight);
+  if (const Feasibility feasible = can_lay_out(desc.weight, desc.activation); !feasible) return feasible;
+  const WeightLayout layout = weight_layout(desc.weight, desc.activation, desc.accuracy);
+  if (!layout.verified && !impl_->unverified)
+    return Feasibility::no(fmt::format(
+        "{} by {}: not verified on hardware yet: use mxfp4, int4 per channel or in BF16-scaled groups of a "
+        "multiple of 64, or float8e4m3 per channel or tensor, by bf16",
+        formats::to_string(desc.weight), formats::to_string(desc.activation)));
   if (layout.group > 0 && desc.k % layout.group != 0)
     return Feasibility::no(fmt::format("K {} is not a multiple of the group {}", desc.k, layout.group));
   if (candidates(impl_->model, problem_of(desc, layout, 1), 1).empty())
@@ -140,7 +147,7 @@ Feasibility GemmPlanner::can_implement(const GemmDesc& desc) const {
 std::shared_ptr<const CudaGemmPlan> GemmPlanner::plan(const GemmDesc& desc) {
   if (const Feasibility feasible = can_implement(desc); !feasible)
     fail(ErrorCode::kUnsupported, "[gemm] {}", feasible.reason);
-  const WeightLayout layout = weight_layout(desc.weight);
+  const WeightLayout layout = weight_layout(desc.weight, desc.activation, desc.accuracy);
   std::vector<CudaGemmPlan::Interval> intervals;
   std::vector<jit::KernelSource> sources;
   std::vector<KernelFormats> kernel_formats;

@@ -40,7 +40,8 @@ class CudaGemmPlan : public GemmPlan {
 /// Makes plans for one device. Kernels that several plans need are compiled and loaded once.
 class GemmPlanner {
  public:
-  GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler);
+  /// `unverified`: also kernels that have not been checked on hardware.
+  GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified = false);
   ~GemmPlanner();
 
   Feasibility can_implement(const GemmDesc& desc) const;

@@ -69,6 +69,8 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
   if (formats.activation != DType::kBF16)
     return Feasibility::no(
         fmt::format("no kernel for {} activations", sabrewing::to_string(formats.activation)));
+  if (formats.weight.encoding == WeightLayout::Encoding::kPlanes)
+    return Feasibility::no("no kernel reads this packed layout");
   if (shape.family == Family::kWgmma) {
     if (architecture.number != 90) return Feasibility::no("WGMMA needs sm_90a");
     if (formats.scale_after)

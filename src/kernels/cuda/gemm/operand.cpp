@@ -54,7 +54,8 @@ bool holds_minifloat(Operand operand, ElementType type) {
 bool holds(Operand operand, const WeightFormat& weight) {
   if (!weight.element.is_integer()) return holds_minifloat(operand, weight.element);
   const IntegerRule rule = integer_rule(operand);
-  const bool symmetric = weight.element.kind == ElementType::Kind::kInt && weight.zero_point != ZeroPoint::kInteger;
+  const bool symmetric =
+      weight.element.kind == ElementType::Kind::kInt && weight.zero_point != ZeroPoint::kInteger;
   return weight.element.bits <= (symmetric ? rule.symmetric : rule.zero_point);
 }
 
@@ -108,8 +109,8 @@ Feasibility check_weight(const WeightFormat& weight, int step) {
   if (std::find(scales.begin(), scales.end(), *weight.scale) == scales.end())
     return Feasibility::no(fmt::format("{}: scales are FP32, FP16, BF16, E4M3 or E8M0", name));
   if (weight.block.n < 0 || weight.block.k < 0 || weight.block.k % step != 0)
-    return Feasibility::no(
-        fmt::format("{}: groups of a multiple of {} columns are needed beside these activations", name, step));
+    return Feasibility::no(fmt::format(
+        "{}: groups of a multiple of {} columns are needed beside these activations", name, step));
   if (weight.zero_point != ZeroPoint::kNone && !weight.element.is_integer())
     return Feasibility::no(fmt::format("{}: zero points are for integers", name));
   if (weight.zero_point == ZeroPoint::kInteger && weight.element.kind != ElementType::Kind::kUInt)
@@ -152,8 +153,9 @@ OperandChoice weight_operand(const WeightFormat& weight, const ActivationFormat&
       const IntegerRule rule = integer_rule(choice.operand);
       choice.feasible = Feasibility::no(fmt::format(
           "{} activations hold {}integer weights up to {} bits{}; this has {}: use {} activations", name,
-          !has_zero && !is_signed ? "unsigned " : "", has_zero || !is_signed ? rule.zero_point : rule.symmetric,
-          has_zero ? " with a zero point" : "", weight.element.bits, alternatives(weight)));
+          !has_zero && !is_signed ? "unsigned " : "",
+          has_zero || !is_signed ? rule.zero_point : rule.symmetric, has_zero ? " with a zero point" : "",
+          weight.element.bits, alternatives(weight)));
     } else {
       choice.feasible =
           Feasibility::no(fmt::format("{} activations hold {}; this is {}: use BF16 activations", name,

@@ -22,6 +22,7 @@ struct OperandChoice {
 /// The operand type that holds every value of the weight's elements exactly, up to one power of two, beside
 /// these activations; or the rule that forbids it and activations that would do. FP8 activations of either
 /// kind take E4M3 weights, and E5M2 ones as they are; INT4 and FP4 activations are multiplied as INT8.
-OperandChoice weight_operand(const formats::WeightFormat& weight, const formats::ActivationFormat& activation);
+OperandChoice weight_operand(const formats::WeightFormat& weight,
+                             const formats::ActivationFormat& activation);
 
 }  // namespace sabrewing::kernels::cuda

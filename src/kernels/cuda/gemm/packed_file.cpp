@@ -66,7 +66,8 @@ void PackedFile::save(const std::filesystem::path& path, const formats::WeightFo
   {
     std::ofstream file(partial, std::ios::binary | std::ios::trunc);
     file.write(reinterpret_cast<const char*>(&header), sizeof header);
-    file.write(reinterpret_cast<const char*>(weight.bytes.data()), static_cast<std::streamsize>(weight.bytes.size()));
+    file.write(reinterpret_cast<const char*>(weight.bytes.data()),
+               static_cast<std::streamsize>(weight.bytes.size()));
     file.close();
     if (!file) {
       std::error_code ignored;
@@ -84,24 +85,27 @@ PackedFile::PackedFile(const std::filesystem::path& path, const formats::WeightF
     : file_(path) {
   const std::string name = path.string();
   const std::span<const std::byte> all = file_.bytes();
-  SABREWING_CHECK(all.size() >= sizeof(Header), kCorrupt, "[packed weight] {}: {} bytes, no header", name, all.size());
+  SABREWING_CHECK(all.size() >= sizeof(Header), kCorrupt, "[packed weight] {}: {} bytes, no header", name,
+                  all.size());
   Header header;
   std::memcpy(&header, all.data(), sizeof header);
   SABREWING_CHECK(std::memcmp(header.magic, kMagic.data(), kMagic.size()) == 0, kCorrupt,
                   "[packed weight] {}: not a packed weight", name);
-  SABREWING_CHECK(header.header_version == kHeaderVersion && header.layout_version == WeightLayout::kVersion, kCorrupt,
-                  "[packed weight] {}: versions {} and {}, expected {} and {}", name, header.header_version,
-                  header.layout_version, kHeaderVersion, WeightLayout::kVersion);
+  SABREWING_CHECK(header.header_version == kHeaderVersion && header.layout_version == WeightLayout::kVersion,
+                  kCorrupt, "[packed weight] {}: versions {} and {}, expected {} and {}", name,
+                  header.header_version, header.layout_version, kHeaderVersion, WeightLayout::kVersion);
   SABREWING_CHECK(get(header.format) == formats::to_string(format), kCorrupt,
                   "[packed weight] {}: format \"{}\", expected \"{}\"", name, get(header.format),
                   formats::to_string(format));
   SABREWING_CHECK(get(header.layout) == layout_name(layout), kCorrupt,
-                  "[packed weight] {}: layout \"{}\", expected \"{}\"", name, get(header.layout), layout_name(layout));
+                  "[packed weight] {}: layout \"{}\", expected \"{}\"", name, get(header.layout),
+                  layout_name(layout));
   SABREWING_CHECK(header.n > 0 && header.n < kMaxExtent && header.k > 0 && header.k < kMaxExtent, kCorrupt,
                   "[packed weight] {}: {} by {}", name, header.n, header.k);
   shape_ = PackedShape::of(layout, header.n, header.k);
   SABREWING_CHECK(header.bytes == shape_.bytes && all.size() - sizeof(Header) == shape_.bytes, kCorrupt,
-                  "[packed weight] {}: {} bytes, {} expected", name, all.size() - sizeof(Header), shape_.bytes);
+                  "[packed weight] {}: {} bytes, {} expected", name, all.size() - sizeof(Header),
+                  shape_.bytes);
   has_factors_ = header.has_factors != 0;
 }
 

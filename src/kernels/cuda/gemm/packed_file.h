@@ -18,7 +18,8 @@ class PackedFile {
 
   /// Throws `Error{kNotFound}`, `Error{kIo}`, and `Error{kCorrupt}` naming the field that is damaged or not
   /// what `format` and `layout` ask for.
-  PackedFile(const std::filesystem::path& path, const formats::WeightFormat& format, const WeightLayout& layout);
+  PackedFile(const std::filesystem::path& path, const formats::WeightFormat& format,
+             const WeightLayout& layout);
 
   const PackedShape& shape() const { return shape_; }
   bool has_factors() const { return has_factors_; }

@@ -45,7 +45,8 @@ int bias(ElementType type) { return (1 << (type.exponent - 1)) - 1; }
 /// Bits of the widest significand.
 int significant_bits(ElementType type, ZeroPoint zero) {
   if (!type.is_integer()) return type.mantissa + 1;
-  return type.kind == ElementType::Kind::kInt && zero == ZeroPoint::kNone ? std::max(1, type.bits - 1) : type.bits;
+  return type.kind == ElementType::Kind::kInt && zero == ZeroPoint::kNone ? std::max(1, type.bits - 1)
+                                                                          : type.bits;
 }
 
 bool product_rounds(const WeightFormat& format, ElementType operand) {
@@ -80,7 +81,8 @@ bool is_doubled(const WeightLayout& layout, ElementType element) {
 
 /// What is added to a signed code to store it.
 std::uint8_t code_offset(ElementType type) {
-  return type.kind == ElementType::Kind::kInt ? static_cast<std::uint8_t>(1u << (type.bits - 1)) : std::uint8_t{0};
+  return type.kind == ElementType::Kind::kInt ? static_cast<std::uint8_t>(1u << (type.bits - 1))
+                                              : std::uint8_t{0};
 }
 
 std::string decoder_name(const WeightFormat& format, const WeightLayout& layout) {
@@ -98,13 +100,11 @@ std::string decoder_name(const WeightFormat& format, const WeightLayout& layout)
   const char* zeros = format.zero_point == ZeroPoint::kNone      ? "kNone"
                       : format.zero_point == ZeroPoint::kInteger ? "kInteger"
                                                                  : "kFloat";
-  return fmt::format("PlaneDecoder<{}, {}, {}, {}, Zeros::{}, {}>", operand_name(layout.operand), element, scale,
-                     layout.segment, zeros, layout.slab_k);
+  return fmt::format("PlaneDecoder<{}, {}, {}, {}, Zeros::{}, {}>", operand_name(layout.operand), element,
+                     scale, layout.segment, zeros, layout.slab_k);
 }
 
-int zero_bytes(ZeroPoint zero) {
-  return zero == ZeroPoint::kNone ? 0 : zero == ZeroPoint::kInteger ? 1 : 2;
-}
+int zero_bytes(ZeroPoint zero) { return zero == ZeroPoint::kNone ? 0 : zero == ZeroPoint::kInteger ? 1 : 2; }
 int scale_bytes(const WeightLayout& layout) {
   return layout.scales == Scales::kFactor ? 0 : layout.stored_scale.bits / 8;
 }
@@ -138,9 +138,10 @@ struct FieldTable {
         for (int plane = 8; plane > 0; plane /= 2) {
           if ((bits & plane) == 0) continue;
           const int per = lane_bits / plane, word = index / per, piece = std::min(plane, 4);
-          fields.push_back({static_cast<std::uint16_t>((before + word / piece * piece) * 32 + lane * piece + word % piece),
-                            static_cast<std::uint8_t>(c % lanes * lane_bits + index % per * plane),
-                            static_cast<std::uint8_t>(bit), static_cast<std::uint8_t>((1 << plane) - 1)});
+          fields.push_back(
+              {static_cast<std::uint16_t>((before + word / piece * piece) * 32 + lane * piece + word % piece),
+               static_cast<std::uint8_t>(c % lanes * lane_bits + index % per * plane),
+               static_cast<std::uint8_t>(bit), static_cast<std::uint8_t>((1 << plane) - 1)});
           before += plane;
           bit += plane;
         }
@@ -157,7 +158,8 @@ std::size_t entry_offset(const WeightLayout& layout, const PackedShape& shape, s
   const std::int64_t entry = r % 16 / 8 * segments + column % layout.slab_k / layout.segment;
   return static_cast<std::size_t>(slab) * layout.slab_bytes() +
          static_cast<std::size_t>(layout.slab_k / kBlock * 4 * layout.words * 128 +
-                                  (r / 16 * 8 + r % 8) * layout.scale_words * 4 + first_word * 4 + entry * bytes);
+                                  (r / 16 * 8 + r % 8) * layout.scale_words * 4 + first_word * 4 +
+                                  entry * bytes);
 }
 
 int zero_word(const WeightLayout& layout) {
@@ -187,23 +189,25 @@ struct RowScales {
   int lowered = 0;
 };
 
-RowScales read_row(const WeightFormat& format, const SourceRow& row, std::int64_t number, std::int64_t columns) {
+RowScales read_row(const WeightFormat& format, const SourceRow& row, std::int64_t number,
+                   std::int64_t columns) {
   RowScales out;
   for (std::int64_t i = 0; i < columns; ++i) {
     const float scale = read_number(*format.scale, row.scales, i);
-    SABREWING_CHECK(std::isfinite(scale), kCorrupt, "[pack] the scale of row {}, group {} is {}", number, i, scale);
+    SABREWING_CHECK(std::isfinite(scale), kCorrupt, "[pack] the scale of row {}, group {} is {}", number, i,
+                    scale);
     out.scales.push_back(scale);
     if (format.zero_point == ZeroPoint::kFloat) {
       const float zero = read_number(*format.scale, row.zeros, i);
-      SABREWING_CHECK(std::isfinite(zero), kCorrupt, "[pack] the zero point of row {}, group {} is {}", number, i,
-                      zero);
+      SABREWING_CHECK(std::isfinite(zero), kCorrupt, "[pack] the zero point of row {}, group {} is {}",
+                      number, i, zero);
       out.zeros.push_back(zero);
     }
   }
   if (format.zero_point == ZeroPoint::kInteger) {
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(columns));
-    formats::unpack_codes({row.zeros, formats::packed_bytes(codes.size(), format.element.bits)}, format.element.bits,
-                          0, codes);
+    formats::unpack_codes({row.zeros, formats::packed_bytes(codes.size(), format.element.bits)},
+                          format.element.bits, 0, codes);
     out.zeros.assign(codes.begin(), codes.end());
   }
   return out;
@@ -218,7 +222,8 @@ int lowered_exponent(const WeightFormat& format, ElementType operand, const RowS
     for (const float z : row.zeros) zero = std::fmax(zero, std::fabs(z));
   if (scale == 0 && zero == 0) return 0;
   const int largest = operand == formats::kBF16 ? 127 : 15;
-  const float top = format.element.is_integer() ? std::ldexp(1.0f, format.element.bits) : max_value(format.element);
+  const float top =
+      format.element.is_integer() ? std::ldexp(1.0f, format.element.bits) : max_value(format.element);
   int lowered = operand == formats::kBF16 ? 0 : -1000;
   if (scale > 0)
     lowered = std::max({lowered, std::ilogb(scale) + rebias(format, operand) - largest,
@@ -230,10 +235,11 @@ int lowered_exponent(const WeightFormat& format, ElementType operand, const RowS
 std::uint32_t exact_code(ElementType type, float value, int exponent, std::int64_t row) {
   const double scaled = std::ldexp(static_cast<double>(value), exponent);
   const std::uint32_t code = formats::encode(type, scaled);
-  SABREWING_CHECK(static_cast<double>(formats::decode(type, code)) == scaled, kUnsupported,
-                  "[pack] row {}: its scales are too far apart for {} weights: use accuracy high, which keeps "
-                  "them in FP32",
-                  row, formats::to_string(type));
+  SABREWING_CHECK(
+      static_cast<double>(formats::decode(type, code)) == scaled, kUnsupported,
+      "[pack] row {}: its scales are too far apart for {} weights: use accuracy high, which keeps "
+      "them in FP32",
+      row, formats::to_string(type));
   return code;
 }
 
@@ -266,7 +272,8 @@ WeightLayout plane_layout(const WeightFormat& format, Operand operand, Accuracy 
   layout.slab_k = wide && !(in_slab && layout.group > 0 && layout.group % 128 == 0) ? 64 : 128;
   if (in_slab) layout.segment = layout.group == 0 ? layout.slab_k : std::gcd(layout.group, layout.slab_k);
   if (layout.segment > 0)
-    layout.scale_words = zero_word(layout) + words_for(2 * layout.slab_k / layout.segment, zero_bytes(format.zero_point));
+    layout.scale_words =
+        zero_word(layout) + words_for(2 * layout.slab_k / layout.segment, zero_bytes(format.zero_point));
   if (!wide) {
     if (format.element.is_integer())
       layout.ledger = operand == Operand::kE4M3 ? kE4M3IntegerShift : 0;
@@ -302,7 +309,8 @@ void pack_planes(const WeightSource& source, const WeightLayout& layout, PackedH
     bool all_finite = true;
     for (std::int64_t block = 0; block < shape.k; block += kBlock) {
       const std::int64_t in_slab = block % layout.slab_k / kBlock;
-      std::byte* const to = row_block + static_cast<std::size_t>(block / layout.slab_k) * layout.slab_bytes() +
+      std::byte* const to = row_block +
+                            static_cast<std::size_t>(block / layout.slab_k) * layout.slab_bytes() +
                             (static_cast<std::size_t>(in_slab * 4 * 32 * bits) + strip) * 4;
       const Field* field = row_fields;
       const std::int64_t end = std::min<std::int64_t>(kBlock, shape.k - block);
@@ -333,7 +341,8 @@ void pack_planes(const WeightSource& source, const WeightLayout& layout, PackedH
         const int bytes = scale_bytes(layout);
         const bool before = layout.scales == Scales::kBefore;
         write_code(packed.bytes.data() + entry_offset(layout, shape, row, column, bytes, 0),
-                   exact_code(layout.stored_scale, scales.scales[index], before ? exponent - scales.lowered : 0, row),
+                   exact_code(layout.stored_scale, scales.scales[index],
+                              before ? exponent - scales.lowered : 0, row),
                    bytes);
       }
       if (format.zero_point != ZeroPoint::kNone) {
@@ -364,12 +373,13 @@ UnpackedWeight unpack_planes(const WeightFormat& format, const WeightLayout& lay
   for (std::int64_t row = 0; row < shape.n; ++row) {
     for (std::int64_t column = 0; column < shape.k; ++column) {
       const std::int64_t slab = row / kBlock * shape.slabs + column / layout.slab_k;
-      const std::size_t block = static_cast<std::size_t>(slab) * layout.slab_bytes() +
-                                static_cast<std::size_t>((column % layout.slab_k / kBlock * 4 + row % kBlock / 16) *
-                                                         32 * bits * 4);
+      const std::size_t block =
+          static_cast<std::size_t>(slab) * layout.slab_bytes() +
+          static_cast<std::size_t>((column % layout.slab_k / kBlock * 4 + row % kBlock / 16) * 32 * bits * 4);
       std::uint8_t code = 0;
       for (int p = 0; p < table.planes; ++p) {
-        const Field& field = table.fields[static_cast<std::size_t>((row % 16 * kBlock + column % kBlock) * table.planes + p)];
+        const Field& field =
+            table.fields[static_cast<std::size_t>((row % 16 * kBlock + column % kBlock) * table.planes + p)];
         std::uint32_t word;
         std::memcpy(&word, bytes.data() + block + field.word * 4, 4);
         code = static_cast<std::uint8_t>(code | (word >> field.shift & field.mask) << field.code_shift);

@@ -198,8 +198,9 @@ WeightLayout weight_layout(const formats::WeightFormat& format, const formats::A
     layout.decoder = fmt::format("Int4ToBf16<{}, false>", layout.group);
     if (layout.group > 0) layout.decoder_after = fmt::format("Int4ToBf16<{}, true>", layout.group);
   } else {
-    layout = plane_layout(format, choice.operand, accuracy);
+    return plane_layout(format, choice.operand, accuracy);
   }
+  layout.verified = true;
   return layout;
 }
 

@@ -40,6 +40,7 @@ struct WeightLayout {
   std::string decoder;        ///< the device type whose scales go into the weights
   std::string decoder_after;  ///< the one whose scales go onto FP32 sums; empty when there is none
   bool pre_scaled = false;    ///< `decoder` rounds
+  bool verified = false;      ///< its kernels have been checked on hardware
   Operand operand = Operand::kBF16;
   int segment = 0;  ///< kPlanes: columns per stored scale or zero point, a divisor of `slab_k`; 0: none
   Scales scales = Scales::kFactor;

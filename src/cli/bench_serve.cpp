@@ -73,18 +73,6 @@ ServeReport make_report(const Options& options) {
   return report;
 }
 
-std::string first_model(HttpClient& client) {
-  HttpRequest request;
-  request.method = "GET";
-  request.target = "/v1/models";
-  const HttpResponse response = client.send(std::move(request));
-  SABREWING_CHECK(response.ok(), kIo, "[bench serve] /v1/models: {}", response.failure());
-  const Json json = parse_json(response.body, "/v1/models");
-  const Json id = json.value(Json::json_pointer("/data/0/id"), Json());
-  SABREWING_CHECK(id.is_string(), kCorrupt, "[bench serve] /v1/models names no model; give --model");
-  return id.get<std::string>();
-}
-
 class Benchmark {
  public:
   explicit Benchmark(const Options& options)
@@ -105,7 +93,7 @@ class Benchmark {
                     "[bench serve] --dataset-name custom needs --dataset-path");
     catch_interrupt();
     wait_for_server();
-    model_ = options_.model.empty() ? first_model(client_) : options_.model;
+    model_ = options_.model.empty() ? first_served_model(client_) : options_.model;
     prompts_ = make_prompts(options_.prompts, client_);
     try_one_prompt();
     run(std::vector<ServePrompt>(static_cast<std::size_t>(options_.warmups), prompts_.front()), "warming up",

@@ -228,7 +228,12 @@ BaseUrl parse_base_url(std::string_view url) {
   BaseUrl result;
   const std::size_t slash = std::min(rest.find('/'), rest.size());
   result.target = rest.substr(slash);
-  while (result.target.ends_with('/')) result.target.pop_back();
+  const auto trim = [&] {
+    while (result.target.ends_with('/')) result.target.pop_back();
+  };
+  trim();
+  if (result.target.ends_with("/v1")) result.target.resize(result.target.size() - 3);
+  trim();
   rest = rest.substr(0, slash);
   const std::size_t bracket = rest.starts_with('[') ? rest.find(']') : 0;
   const std::size_t colon = bracket == std::string_view::npos ? bracket : rest.find(':', bracket);
@@ -264,5 +269,21 @@ HttpResponse HttpClient::send(HttpRequest request) {
 }
 
 void HttpClient::send_all(const Load& load) { LoadRun(options_, load)(); }
+
+Json value_at(const Json& json, const char* pointer) {
+  const Json::json_pointer place(pointer);
+  return json.contains(place) ? json.at(place) : Json();
+}
+
+std::string first_served_model(HttpClient& client) {
+  HttpRequest request;
+  request.method = "GET";
+  request.target = "/v1/models";
+  const HttpResponse response = client.send(std::move(request));
+  SABREWING_CHECK(response.ok(), kIo, "[http] /v1/models: {}", response.failure());
+  const Json id = value_at(parse_json(response.body, "/v1/models"), "/data/0/id");
+  SABREWING_CHECK(id.is_string(), kCorrupt, "[http] /v1/models names no model; give --model");
+  return id.get<std::string>();
+}
 
 }  // namespace sabrewing::cli

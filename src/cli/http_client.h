@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/json.h"
+
 namespace sabrewing::cli {
 
 /// "http://host:port/prefix" taken apart; `target` is empty or starts with a slash.
@@ -14,7 +16,8 @@ struct BaseUrl {
   std::string port;
   std::string target;
 };
-/// Throws `kInvalidArgument` for anything but plain http.
+/// A "/v1" at the end is dropped: routes bring their own. Throws `kInvalidArgument` for anything but plain
+/// http.
 BaseUrl parse_base_url(std::string_view url);
 
 using Clock = std::chrono::steady_clock;
@@ -66,5 +69,11 @@ class HttpClient {
  private:
   Options options_;
 };
+
+/// What stands at a JSON pointer; null where nothing does.
+Json value_at(const Json& json, const char* pointer);
+
+/// The first model that GET /v1/models lists. Throws `Error`.
+std::string first_served_model(HttpClient& client);
 
 }  // namespace sabrewing::cli

@@ -72,6 +72,14 @@ Score make_score(std::int64_t right, std::int64_t total) {
   return {p, total > 1 ? std::sqrt(p * (1 - p) / static_cast<double>(total - 1)) : 0};
 }
 
+void add_answer(EvalResult& result, const EvalQuestion& question, const std::string& text,
+                std::int64_t tokens) {
+  ++result.questions;
+  result.generated_tokens += tokens;
+  result.strict += exact_match(extract_strict(text), question.answer);
+  result.flexible += exact_match(extract_flexible(text), question.answer);
+}
+
 EvalResult evaluate(LoadedModel& model, Generator& generator, const std::vector<EvalQuestion>& questions,
                     std::int64_t max_tokens, const std::function<bool(const EvalResult&)>& done) {
   SABREWING_CHECK(model.tokenizer != nullptr && model.chat_templates.has_value(), kNotFound,
@@ -85,10 +93,7 @@ EvalResult evaluate(LoadedModel& model, Generator& generator, const std::vector<
     const OrderedJson messages = OrderedJson::array({{{"role", "user"}, {"content", question.question}}});
     const std::vector<std::int32_t> prompt = model.tokenizer->encode(model.render_chat(messages, nullptr));
     const Generation answer = generator.generate(prompt, params, {});
-    ++result.questions;
-    result.generated_tokens += static_cast<std::int64_t>(answer.ids.size());
-    result.strict += exact_match(extract_strict(answer.text), question.answer);
-    result.flexible += exact_match(extract_flexible(answer.text), question.answer);
+    add_answer(result, question, answer.text, static_cast<std::int64_t>(answer.ids.size()));
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (done && !done(result)) break;
   }

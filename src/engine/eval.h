@@ -40,6 +40,10 @@ struct EvalResult {
   double seconds = 0;
 };
 
+/// Scores one more answer of `tokens` tokens.
+void add_answer(EvalResult& result, const EvalQuestion& question, const std::string& text,
+                std::int64_t tokens);
+
 /// Asks every question through the chat template, zero-shot and greedy, with at most `max_tokens` tokens.
 /// `done` is told the count after each answer; returning false stops early.
 EvalResult evaluate(LoadedModel& model, Generator& generator, const std::vector<EvalQuestion>& questions,

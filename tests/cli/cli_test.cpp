@@ -80,9 +80,9 @@ TEST_F(CliTest, HelpAndVersion) {
 }
 
 TEST_F(CliTest, UsageErrorsExitWithTwo) {
-  for (const char* arguments :
-       {"", "fly", "run", "run m --temperature", "run m --device tpu", "run m --max-tokens x",
-        "run m --prompt a --messages b", "verify m", "eval m", "bench", "cache", "run m --block-size 0"}) {
+  for (const char* arguments : {"", "fly", "run", "run m --temperature", "run m --device tpu",
+                                "run m --max-tokens x", "run m --prompt a --messages b", "verify m", "eval m",
+                                "bench", "bench serve --request-rate 0", "cache", "run m --block-size 0"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments << "\n" << outcome.err;
     EXPECT_NE(outcome.err, "") << arguments;
@@ -147,6 +147,20 @@ TEST_F(CliTest, RefusesBadFlagValues) {
   expect_refusal("run /nonexistent/model --prompt x", 1, "/nonexistent/model");
   expect_refusal("run " + model + "/config.json --prompt x", 2, "no folder");
   EXPECT_EQ(run("run " + model + " --prompt x", "SABREWING_TEMPERATURE=-3").code, 2);
+}
+
+TEST_F(CliTest, RefusesServersThatAreNot) {
+  const std::string task = std::string(SABREWING_SOURCE_DIR) + "/tests/acceptance/word_problems.jsonl";
+  expect_refusal("eval --task " + task, 2, "either MODEL or --base-url");
+  expect_refusal("eval some/model --base-url http://127.0.0.1:1 --task " + task, 2,
+                 "either MODEL or --base-url");
+  expect_refusal("eval --base-url http://127.0.0.1:1 --task " + task, 1, "cannot connect to 127.0.0.1:1");
+  expect_refusal("eval --base-url https://host --task " + task, 2, "https");
+  expect_refusal("bench serve --base-url http://127.0.0.1:1 --ready-check-timeout-sec 0", 1, "not ready");
+  expect_refusal("bench serve --dataset-name random-ids --backend openai-chat", 2, "random-ids");
+  expect_refusal("bench serve --dataset-name custom", 2, "--dataset-path");
+  expect_refusal("bench serve --metric-percentiles 101", 2, "101");
+  expect_refusal("bench serve --goodput itl:5", 2, "itl:5");
 }
 
 TEST_F(CliTest, RefusesDamagedFolders) {

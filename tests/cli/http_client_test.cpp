@@ -157,6 +157,18 @@ TEST(HttpClient, ThrowsWhatACallbackThrowsAndStopsWhenTold) {
   EXPECT_EQ(asked, 3);
 }
 
+TEST(HttpClient, FindsTheModelOfAServer) {
+  const auto answer = [](const std::string& body) {
+    return std::vector<std::string>{"HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) +
+                                    "\r\n\r\n" + body};
+  };
+  ScriptedServer server({answer("{\"data\": [{\"id\": \"one\"}, {\"id\": \"two\"}]}"),
+                         answer("{\"data\": []}"), answer("[1]"), answer("{\"data\": [{\"id\": 1}]}")});
+  HttpClient client = server.client();
+  EXPECT_EQ(first_served_model(client), "one");
+  for (int i = 0; i < 3; ++i) EXPECT_THROW(first_served_model(client), Error);
+}
+
 TEST(HttpClient, Urls) {
   const BaseUrl plain = parse_base_url("http://host/");
   EXPECT_EQ(plain.host + "|" + plain.port + "|" + plain.target, "host|80|");

@@ -6,10 +6,12 @@
 boost_package=libboost1.81-dev
 ! grep -qx 'ID=ubuntu' /etc/os-release 2>/dev/null || boost_package=libboost1.83-dev
 readonly BUILD_PACKAGES="$boost_package g++ cmake ninja-build nlohmann-json3-dev libfmt-dev libcli11-dev libpcre2-dev libutf8proc-dev"
-readonly TEST_PACKAGES="libgtest-dev libgmock-dev"
+readonly TEST_PACKAGES="libgtest-dev libgmock-dev python3-pip"
 readonly CHECK_PACKAGES="clang-19 libclang-rt-19-dev clang-tidy-19 clang-format-19 python3-numpy python3-pytest"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# What the tests add to the build: structured output, from sources that fetch_sources puts there.
+readonly TEST_OPTIONS="-DSABREWING_BUILD_TESTS=ON -DSABREWING_WITH_XGRAMMAR=ON -DSABREWING_SOURCES=$root/build/sources"
 setup_log=""
 trap '[ -z "$setup_log" ] || rm -f "$setup_log"' EXIT
 
@@ -99,6 +101,15 @@ install_packages() {
   fi
   rm -f "$setup_log"
   setup_log=""
+}
+
+# fetch_sources: the sources that come from PyPI, checked, into build/sources. Nothing is fetched that is there.
+fetch_sources() {
+  local output
+  output=$(cd "$root" && cmake "-DSABREWING_SOURCES=$root/build/sources" -P cmake/xgrammar.cmake 2>&1) || {
+    printf '%s\n' "$output" >&2
+    die 1 "could not fetch the sources that come from PyPI"
+  }
 }
 
 # require_toolchain: the compiler and CMake are new enough, or one line that says what is too old.

@@ -48,6 +48,10 @@ namespace {
 /// class matches it and only a token named by its id does.
 constexpr const char* kSpecialText = "\xFF";
 
+/// White space in a row between the parts of JSON. Without a bound a model may write nothing else until its
+/// limit.
+constexpr int kMostWhitespace = 20;
+
 /// xgrammar's message on one line, without the source of the failed check.
 std::string reason(std::string message) {
   static constexpr std::string_view kCheck = "is false: ";
@@ -268,7 +272,8 @@ class XgrammarBackend final : public GrammarBackend {
     switch (spec.kind) {
       case Kind::kJsonObject:
       case Kind::kJsonSchema:
-        return compiler.CompileJSONSchema(spec.text);
+        return compiler.CompileJSONSchema(spec.text, /*any_whitespace=*/true, /*indent=*/std::nullopt,
+                                          /*separators=*/std::nullopt, /*strict_mode=*/true, kMostWhitespace);
       case Kind::kRegex:
         return compiler.CompileRegex(spec.text);
       case Kind::kChoice:

@@ -51,7 +51,7 @@ TEST_P(GrammarMaskTest, SampledAnswersMatchTheSchema) {
       "required":["answer","unit","steps"],"additionalProperties":false})");
   Engine engine(model_->engine_model(), {});
   std::vector<Request> requests;
-  for (std::uint64_t seed = 0; seed < 6; ++seed)
+  for (std::uint64_t seed = 0; seed < 4; ++seed)
     requests.push_back(request(seed, seed == 0 ? 0 : 1.5, std::make_shared<GrammarMask>(schema)));
   const std::vector<Answer> answers = ask(engine, requests);
   int ended = 0;
@@ -66,7 +66,7 @@ TEST_P(GrammarMaskTest, SampledAnswersMatchTheSchema) {
     EXPECT_TRUE(value.at("unit") == "apples" || value.at("unit") == "years");
     EXPECT_LE(value.at("steps").size(), 3U);
   }
-  EXPECT_GE(ended, 3);
+  EXPECT_GE(ended, 2);
 
   // The same request alone gives the same answer.
   const Answer alone = ask(engine, request(3, 1.5, std::make_shared<GrammarMask>(schema)));

@@ -30,6 +30,7 @@ int run(int argc, char** argv) {
   sabrewing::cli::Action action;
   sabrewing::cli::add_run(app, action);
   sabrewing::cli::add_chat(app, action);
+  sabrewing::cli::add_serve(app, action);
   sabrewing::cli::add_inspect(app, action);
   sabrewing::cli::add_verify(app, action);
   sabrewing::cli::add_eval(app, action);

@@ -69,6 +69,8 @@ void SamplingParams::validate() const {
                   "[sampling] logprobs is {}: at least 0 expected", *logprobs);
   for (const std::string& text : stop)
     SABREWING_CHECK(!text.empty(), kInvalidArgument, "[sampling] stop holds an empty string");
+  for (const std::vector<std::int32_t>& word : bad_words)
+    SABREWING_CHECK(!word.empty(), kInvalidArgument, "[sampling] bad_words holds an empty sequence");
   SABREWING_CHECK(max_tokens >= 1, kInvalidArgument, "[sampling] max_tokens is {}: at least 1 expected",
                   max_tokens);
   SABREWING_CHECK(min_tokens >= 0 && min_tokens <= max_tokens, kInvalidArgument,
@@ -128,6 +130,15 @@ Sampler::Sampler(const SamplingParams& params, std::int64_t vocabulary, std::spa
   SABREWING_CHECK(vocabulary >= 1, kInvalidArgument, "[sampling] the vocabulary has {} tokens", vocabulary);
   for (const std::int32_t id : params_.stop_token_ids) check_id("stop_token_ids", id, vocabulary);
   for (const auto& [id, bias] : params_.logit_bias) check_id("logit_bias", id, vocabulary);
+  for (const std::vector<std::int32_t>& word : params_.bad_words) {
+    for (const std::int32_t id : word) check_id("bad_words", id, vocabulary);
+    longest_bad_word_ = std::max(longest_bad_word_, word.size());
+  }
+  if (!params_.allowed_token_ids.empty()) allowed_.resize(static_cast<std::size_t>(vocabulary));
+  for (const std::int32_t id : params_.allowed_token_ids) {
+    check_id("allowed_token_ids", id, vocabulary);
+    allowed_[static_cast<std::size_t>(id)] = true;
+  }
   suppressed_ = params_.stop_token_ids;
   for (const std::int32_t id : end_ids) {
     check_id("end_ids", id, vocabulary);
@@ -165,6 +176,10 @@ SampledToken Sampler::sample(std::span<const float> logits, std::span<const std:
   }
   if (params_.logprobs) token.logprobs = token_logprobs(logits, token.id, *params_.logprobs);
   ++generated_;
+  if (longest_bad_word_ > 1) {
+    if (tail_.size() + 1 == longest_bad_word_) tail_.erase(tail_.begin());
+    tail_.push_back(token.id);
+  }
   add_prompt({&token.id, 1});
   if (!answer_counts_.empty() && answer_counts_[static_cast<std::size_t>(token.id)]++ == 0)
     answered_.push_back(token.id);
@@ -204,7 +219,8 @@ std::span<const float> Sampler::adjust(std::span<const float> logits,
   SABREWING_CHECK(allowed.empty() || allowed.size() * 32 >= logits.size(), kInvalidArgument,
                   "[sampling] {} words of allowed tokens for a vocabulary of {}", allowed.size(),
                   vocabulary_);
-  if (params_.logit_bias.empty() && !suppress && allowed.empty() && seen_.empty() && answered_.empty())
+  if (params_.logit_bias.empty() && !suppress && allowed.empty() && allowed_.empty() &&
+      longest_bad_word_ == 0 && seen_.empty() && answered_.empty())
     return logits;
   adjusted_.assign(logits.begin(), logits.end());
   const auto at = [&](std::int32_t id) -> float& { return adjusted_[static_cast<std::size_t>(id)]; };
@@ -214,6 +230,9 @@ std::span<const float> Sampler::adjust(std::span<const float> logits,
   if (!allowed.empty())
     for (std::size_t id = 0; id < adjusted_.size(); ++id)
       if ((allowed[id / 32] >> (id % 32) & 1) == 0) adjusted_[id] = -kInfinity;
+  for (std::size_t id = 0; id < allowed_.size(); ++id)
+    if (!allowed_[id]) adjusted_[id] = -kInfinity;
+  forbid_bad_words();
   const auto repetition = static_cast<float>(params_.repetition_penalty);
   for (const std::int32_t id : seen_) at(id) = at(id) < 0 ? at(id) * repetition : at(id) / repetition;
   for (const std::int32_t id : answered_) {
@@ -222,6 +241,16 @@ std::span<const float> Sampler::adjust(std::span<const float> logits,
     at(id) -= static_cast<float>(params_.presence_penalty);
   }
   return adjusted_;
+}
+
+/// The last id of every bad word whose other ids end the answer.
+void Sampler::forbid_bad_words() {
+  for (const std::vector<std::int32_t>& word : params_.bad_words) {
+    const std::size_t before = word.size() - 1;
+    if (before > tail_.size() || !std::equal(word.begin(), word.end() - 1, tail_.end() - static_cast<std::ptrdiff_t>(before)))
+      continue;
+    adjusted_[static_cast<std::size_t>(word.back())] = -kInfinity;
+  }
 }
 
 /// Candidates whose logit is at least the k-th largest; their weights are logits yet.

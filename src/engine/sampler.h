@@ -22,6 +22,8 @@ struct SamplingParams {
   double presence_penalty = 0;  ///< [-2, 2]: subtracted from logits of tokens in the answer
   double frequency_penalty = 0;  ///< [-2, 2]: subtracted once per occurrence in the answer
   std::vector<std::pair<std::int32_t, double>> logit_bias;  ///< id and addend in [-100, 100]
+  std::vector<std::vector<std::int32_t>> bad_words;  ///< sequences of ids that the answer may not hold
+  std::vector<std::int32_t> allowed_token_ids;       ///< only these may be chosen; empty: all
   std::optional<std::uint64_t> seed;  ///< equal seeds give equal ids; none: a random one
   std::optional<std::int64_t>
       logprobs;                   ///< set: report the token's log-probability and those of the n likeliest
@@ -65,7 +67,7 @@ struct Candidate {
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
 /// Chooses the tokens of one request. In this order, as transformers has it: bias, suppressed end tokens,
-/// tokens not allowed, repetition, frequency and presence penalty, temperature, top-k, top-p, min-p. The n-th
+/// tokens not allowed, bad words, repetition, frequency and presence penalty, temperature, top-k, top-p, min-p. The n-th
 /// token depends on the logits, the parameters, the history and (seed, n) only: not on other requests.
 class Sampler {
  public:
@@ -87,6 +89,7 @@ class Sampler {
 
  private:
   std::span<const float> adjust(std::span<const float> logits, std::span<const std::uint32_t> allowed);
+  void forbid_bad_words();
   void keep_top_k(std::span<const float> logits);
   void keep_top_p(double total);
   double uniform() const;
@@ -95,7 +98,10 @@ class Sampler {
   std::int64_t vocabulary_;
   std::uint64_t seed_;
   std::vector<std::int32_t> suppressed_;
+  std::vector<bool> allowed_;  ///< by `allowed_token_ids`; empty: all
+  std::size_t longest_bad_word_ = 0;
   std::int64_t generated_ = 0;
+  std::vector<std::int32_t> tail_;  ///< the end of the answer, as long as bad words can tell
   // History, kept only for the penalties that are on: what occurred, and how often in the answer.
   std::vector<std::int32_t> seen_;
   std::vector<bool> is_seen_;

@@ -1,0 +1,206 @@
+#include "server/chat_messages.h"
+
+#include <fmt/core.h>
+
+#include "server/errors.h"
+#include "text/utf8.h"
+
+namespace sabrewing::server {
+namespace {
+
+constexpr std::size_t kMostMessages = 16384;
+constexpr std::size_t kMostTools = 1024;
+constexpr std::size_t kNameBytes = 256;
+
+[[noreturn]] void refuse(const std::string& path, std::string_view why, std::string code = {}) {
+  throw ApiError(400, fmt::format("{}: {}", path, why), path, std::move(code));
+}
+
+OrderedJson read_arguments(const OrderedJson& arguments, const std::string& path) {
+  if (arguments.is_object()) return arguments;
+  if (!arguments.is_string()) refuse(path, "a string with a JSON object expected");
+  const auto& text = arguments.get_ref<const std::string&>();
+  if (text.empty()) return OrderedJson::object();
+  try {
+    OrderedJson parsed = parse_ordered_json(text, path);
+    if (parsed.is_object()) return parsed;
+  } catch (const Error&) {
+    // Said below.
+  }
+  refuse(path, "is not one JSON object");
+}
+
+OrderedJson read_tool_calls(const OrderedJson& calls, const std::string& path) {
+  if (!calls.is_array()) refuse(path, fmt::format("a list expected, found {}", type_of(calls)));
+  OrderedJson result = OrderedJson::array();
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const std::string where = fmt::format("{}[{}]", path, i);
+    Fields call(calls[i], where + ".");
+    const OrderedJson* function = call.object("function");
+    if (function == nullptr) refuse(where, "function is missing");
+    Fields inner(*function, where + ".function.");
+    if (!inner.string("name")) refuse(where + ".function.name", "is missing");
+    OrderedJson copy = calls[i];
+    const OrderedJson* arguments = inner.find("arguments");
+    copy["function"]["arguments"] = arguments == nullptr
+                                        ? OrderedJson::object()
+                                        : read_arguments(*arguments, where + ".function.arguments");
+    result.push_back(std::move(copy));
+  }
+  return result;
+}
+
+}  // namespace
+
+OrderedJson read_content(const OrderedJson& content, const std::string& path) {
+  if (content.is_string() || content.is_null()) return content;
+  if (!content.is_array()) refuse(path, fmt::format("a string or a list of parts expected, found {}", type_of(content)));
+  std::string joined;
+  for (std::size_t i = 0; i < content.size(); ++i) {
+    const std::string where = fmt::format("{}[{}]", path, i);
+    std::string text;
+    if (content[i].is_string()) {
+      text = content[i].get<std::string>();
+    } else {
+      Fields part(content[i], where + ".");
+      const std::string type = part.string("type").value_or("text");
+      if (type != "text" && type != "input_text" && type != "output_text" && type != "refusal")
+        refuse(where + ".type", fmt::format("{} parts are not supported: this server takes text only",
+                                            text::one_line("\"" + type + "\"")),
+               "unsupported");
+      const auto found = part.string(type == "refusal" ? "refusal" : "text");
+      if (!found) refuse(where + ".text", "is missing");
+      text = *found;
+    }
+    if (i > 0) joined += '\n';
+    joined += text;
+  }
+  return joined;
+}
+
+OrderedJson read_messages(Fields& fields) {
+  const OrderedJson* messages = fields.array("messages");
+  if (messages == nullptr) throw ApiError(400, "messages: a list expected", "messages");
+  if (messages->empty() || messages->size() > kMostMessages)
+    fields.fail("messages", fmt::format("{} messages: 1 to {} expected", messages->size(), kMostMessages));
+  OrderedJson result = OrderedJson::array();
+  for (std::size_t i = 0; i < messages->size(); ++i) {
+    const std::string where = fmt::format("messages[{}]", i);
+    Fields message((*messages)[i], where + ".");
+    const auto role = message.string("role", 64);
+    if (!role || role->empty()) refuse(where + ".role", "is missing");
+    for (const char* name : {"reasoning", "reasoning_content", "name", "tool_call_id"}) message.string(name);
+    OrderedJson copy = (*messages)[i];
+    if (copy.contains("content")) copy["content"] = read_content(copy["content"], where + ".content");
+    if (const OrderedJson* calls = message.find("tool_calls")) {
+      copy["tool_calls"] = read_tool_calls(*calls, where + ".tool_calls");
+      if (copy["tool_calls"].empty()) copy.erase("tool_calls");
+    }
+    if (!copy.contains("content") || copy["content"].is_null()) {
+      if (!copy.contains("tool_calls") && *role != "assistant") refuse(where + ".content", "is missing");
+      // Templates read it without asking whether it is there.
+      copy["content"] = "";
+    }
+    message.find("audio");
+    if (copy.contains("audio") && !copy["audio"].is_null())
+      refuse(where + ".audio", "audio is not supported: this server takes text only", "unsupported");
+    result.push_back(std::move(copy));
+  }
+  return result;
+}
+
+void check_tool(const OrderedJson& tool, const std::string& path) {
+  Fields fields(tool, path + ".");
+  const std::string type = fields.string("type").value_or("");
+  if (type != "function")
+    refuse(path + ".type", fmt::format("{} tools are not supported, only functions",
+                                       text::one_line("\"" + type + "\"")),
+           "unsupported");
+  const OrderedJson* function = fields.object("function");
+  if (function == nullptr) refuse(path + ".function", "is missing");
+  Fields inner(*function, path + ".function.");
+  const auto name = inner.string("name", kNameBytes);
+  if (!name || name->empty()) refuse(path + ".function.name", "is missing");
+  inner.string("description");
+  inner.object("parameters");
+}
+
+ToolChoice read_tools(Fields& fields, const Service& service) {
+  ToolChoice result;
+  result.parallel_calls = fields.boolean("parallel_tool_calls").value_or(true);
+  fields.refuse("functions", "use tools");
+  fields.refuse("function_call", "use tool_choice");
+  const OrderedJson* tools = fields.array("tools");
+  const OrderedJson* choice = fields.find("tool_choice");
+  if (tools != nullptr && tools->size() > kMostTools)
+    fields.fail("tools", fmt::format("{} tools, at most {}", tools->size(), kMostTools));
+  const bool any = tools != nullptr && !tools->empty();
+  if (any)
+    for (std::size_t i = 0; i < tools->size(); ++i) check_tool((*tools)[i], fmt::format("tools[{}]", i));
+  if (choice == nullptr) {
+    result.kind = any ? ToolChoice::Kind::kAuto : ToolChoice::Kind::kNone;
+  } else if (choice->is_string()) {
+    const auto& text = choice->get_ref<const std::string&>();
+    if (text == "none")
+      result.kind = ToolChoice::Kind::kNone;
+    else if (text == "auto")
+      result.kind = any ? ToolChoice::Kind::kAuto : ToolChoice::Kind::kNone;
+    else if (text == "required")
+      result.kind = ToolChoice::Kind::kRequired;
+    else
+      fields.fail("tool_choice", "\"none\", \"auto\", \"required\" or a function expected");
+  } else {
+    Fields named(*choice, "tool_choice.");
+    const OrderedJson* function = named.object("function");
+    if (named.string("type").value_or("") != "function" || function == nullptr)
+      fields.fail("tool_choice", "{\"type\": \"function\", \"function\": {\"name\"}} expected");
+    result.kind = ToolChoice::Kind::kNamed;
+    result.name = Fields(*function, "tool_choice.function.").string("name").value_or("");
+    bool known = false;
+    if (any)
+      for (const OrderedJson& tool : *tools) known |= tool["function"]["name"] == result.name;
+    if (!known) fields.fail("tool_choice", fmt::format("no tool is named {}", text::one_line(result.name)));
+  }
+  if (result.kind == ToolChoice::Kind::kNone) return result;
+  if (!any) fields.fail("tool_choice", "there are no tools");
+  if (service.options().tool_parser.empty())
+    fields.fail("tools", "this server was started without --tool-call-parser, so calls would not be found",
+                "unsupported");
+  result.tools = *tools;
+  return result;
+}
+
+std::string render_chat(Fields& fields, const Service& service, OrderedJson messages, const OrderedJson& tools) {
+  text::ChatRequest chat;
+  const bool continued = fields.boolean("continue_final_message").value_or(false);
+  chat.add_generation_prompt = fields.boolean("add_generation_prompt").value_or(!continued);
+  if (continued && chat.add_generation_prompt)
+    fields.fail("continue_final_message", "not together with add_generation_prompt");
+  if (const OrderedJson* kwargs = fields.object("chat_template_kwargs")) chat.kwargs = *kwargs;
+  if (const auto effort = fields.string("reasoning_effort", 64)) {
+    if (effort->empty()) fields.fail("reasoning_effort", "is empty");
+    if (!chat.kwargs.contains("reasoning_effort")) chat.kwargs["reasoning_effort"] = *effort;
+  }
+  if (const OrderedJson* documents = fields.array("documents")) chat.documents = *documents;
+  fields.refuse("chat_template", "the server's own template is used");
+  chat.tools = tools;
+  chat.messages = std::move(messages);
+  if (!continued) return service.render(chat);
+
+  // The prompt ends where the last message's text does.
+  const OrderedJson& last = chat.messages.back();
+  const std::string text = last["content"].get<std::string>();
+  const std::size_t end = text.find_last_not_of(" \t\r\n\f\v");
+  const std::string trimmed = end == std::string::npos ? std::string() : text.substr(0, end + 1);
+  if (trimmed.empty()) fields.fail("continue_final_message", "the last message has no text");
+  std::string rendered = service.render(chat);
+  const std::size_t at = rendered.rfind(trimmed);
+  if (at == std::string::npos)
+    fields.fail("continue_final_message", "the chat template does not show the last message's text");
+  // Templates that strip leave the shorter text; then the prompt ends with it.
+  const bool whole = rendered.compare(at, text.size(), text) == 0;
+  rendered.resize(at + (whole ? text.size() : trimmed.size()));
+  return rendered;
+}
+
+}  // namespace sabrewing::server

@@ -1,0 +1,28 @@
+#pragma once
+
+#include "server/fields.h"
+#include "server/generation.h"
+#include "server/service.h"
+
+namespace sabrewing::server {
+
+/// Reads the fields that say how tokens are chosen and when an answer ends, on top of the model's
+/// generation_config.json; also `n`, `priority`, `cache_salt`, `skip_special_tokens`. Leaves `max_tokens`,
+/// `logprobs`, `prompt_logprobs` and masks to the route.
+void read_sampling(Fields& fields, const Service& service, GenerationRequest& request);
+
+/// Checks the finished parameters; a wrong one is refused with its name as `param`.
+void check_sampling(Fields& fields, const Service& service, const engine::SamplingParams& params);
+
+/// `truncate_prompt_tokens`: only the last so many ids; -1: as many as the context holds.
+void truncate_prompt(Fields& fields, const Service& service, std::vector<std::int32_t>& prompt);
+
+/// `stream` and `stream_options`.
+struct StreamOptions {
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage = false;
+};
+StreamOptions read_stream_options(Fields& fields);
+
+}  // namespace sabrewing::server

@@ -73,25 +73,29 @@ void raise_descriptor_limit(server::HttpLimits& limits) {
 }
 
 /// Parsers asked for, else those that fit the model.
-void choose_parsers(const Options& options, const engine::LoadedModel& model, server::ServiceOptions& service) {
+void choose_parsers(const Options& options, const engine::LoadedModel& model,
+                    server::ServiceOptions& service) {
   const auto check = [](const char* flag, const std::string& name, const std::vector<std::string>& known) {
     SABREWING_CHECK(name.empty() || name == "auto" || name == "none" ||
                         std::find(known.begin(), known.end(), name) != known.end(),
-                    kInvalidArgument, "[serve] {} \"{}\" is not known: auto, none, {}", flag, name, join(known));
+                    kInvalidArgument, "[serve] {} \"{}\" is not known: auto, none, {}", flag, name,
+                    join(known));
   };
   check("--tool-call-parser", options.tool_parser, text::tool_parser_names());
   check("--reasoning-parser", options.reasoning_parser, text::reasoning_parser_names());
-  const text::ChatParserDefaults fitting =
-      text::default_parsers(model.decoder->spec().model_type, server::template_source(model, service.chat_template));
+  std::string source = service.chat_template;
+  if (source.empty() && model.chat_templates) source = model.chat_templates->source("default");
+  const text::ChatParserDefaults fitting = text::default_parsers(model.decoder->spec().model_type, source);
   const auto choose = [](const std::string& asked, const std::string& fits) {
     if (asked.empty() || asked == "auto") return fits;
     return asked == "none" ? std::string() : asked;
   };
   service.tool_parser = choose(options.tool_parser, fitting.tool_parser);
   service.reasoning_parser = choose(options.reasoning_parser, fitting.reasoning_parser);
-  SABREWING_CHECK(!options.auto_tools || !service.tool_parser.empty(), kInvalidArgument,
-                  "[serve] --enable-auto-tool-choice needs a --tool-call-parser: none fits this model; known: {}",
-                  join(text::tool_parser_names()));
+  SABREWING_CHECK(
+      !options.auto_tools || !service.tool_parser.empty(), kInvalidArgument,
+      "[serve] --enable-auto-tool-choice needs a --tool-call-parser: none fits this model; known: {}",
+      join(text::tool_parser_names()));
   if (model.tokenizer == nullptr) service.tool_parser = service.reasoning_parser = "";
 }
 
@@ -105,8 +109,8 @@ void print_table(const Options& options, const engine::LoadedModel& model, const
   fmt::print(stderr, "{}: {} layers on {}{}\n\n{}\n", spec.model_type, spec.layers.size(),
              model.backend->description(), model.device_note.empty() ? "" : " (" + model.device_note + ")",
              format_table(table));
-  fmt::print(stderr, "context     {} tokens; at most {} requests and {} tokens in a step\n", engine.max_context(),
-             options.engine.max_num_seqs, options.engine.max_num_batched_tokens);
+  fmt::print(stderr, "context     {} tokens; at most {} requests and {} tokens in a step\n",
+             engine.max_context(), options.engine.max_num_seqs, options.engine.max_num_batched_tokens);
   fmt::print(stderr, "cache       {} blocks of {} tokens, {}; prefix cache {}\n", stats.blocks,
              options.engine.block_size,
              format_bytes(engine::Engine::cache_bytes(*model.decoder, options.engine)),
@@ -161,11 +165,15 @@ int serve(Options options) {
 
 void add_engine_flags(CLI::App& command, Options& options) {
   const auto add = [&](const char* flag, auto& value, std::int64_t most, const char* help) {
-    add_flag_option(command, flag, value, help)->check(CLI::Range(std::int64_t{1}, most))->capture_default_str();
+    add_flag_option(command, flag, value, help)
+        ->check(CLI::Range(std::int64_t{1}, most))
+        ->capture_default_str();
   };
   add("--max-num-seqs", options.engine.max_num_seqs, 65536, "Requests in one step");
-  add("--max-num-batched-tokens", options.engine.max_num_batched_tokens, std::int64_t{1} << 20, "Tokens in one step");
-  add("--max-waiting", options.engine.max_waiting, std::int64_t{1} << 20, "Requests in the queue; more get 503");
+  add("--max-num-batched-tokens", options.engine.max_num_batched_tokens, std::int64_t{1} << 20,
+      "Tokens in one step");
+  add("--max-waiting", options.engine.max_waiting, std::int64_t{1} << 20,
+      "Requests in the queue; more get 503");
   add_flag_option(command, "--kv-cache-dtype", options.kv_cache_dtype, "auto: what the backend computes with")
       ->capture_default_str();
   add_flag_option(command, "--kv-cache-memory-bytes", options.kv_cache_bytes, "Memory of the key/value cache")
@@ -185,7 +193,8 @@ void add_serve(CLI::App& app, Action& action) {
   command->remove_option(command->get_option("--prefill-chunk"));
   add_flag_option(*command, "--host", options->host, "Address to listen on; 0.0.0.0: every network")
       ->capture_default_str();
-  add_flag_option(*command, "--port", options->port, "Port to listen on; 0: any free one")->capture_default_str();
+  add_flag_option(*command, "--port", options->port, "Port to listen on; 0: any free one")
+      ->capture_default_str();
   add_flag_option(*command, "--served-model-name", options->service.model_names,
                   "Names that clients may use, the first in answers (default: MODEL)");
   add_engine_flags(*command, *options);
@@ -200,8 +209,8 @@ void add_serve(CLI::App& app, Action& action) {
                   "Key that clients must send; several are allowed (default: none)");
   add_flag_option(*command, "--allowed-origins", options->service.allowed_origins,
                   "Origins whose pages may ask, as a browser sends them; *: any (default: none)");
-  CLI::Option* seed =
-      add_flag_option(*command, "--seed", options->seed, "Seed of requests that bring none (default: random)");
+  CLI::Option* seed = add_flag_option(*command, "--seed", options->seed,
+                                      "Seed of requests that bring none (default: random)");
   add_flag_option(*command, "--log-level", options->log_level, "info: one line per request")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
@@ -223,7 +232,8 @@ void add_serve(CLI::App& app, Action& action) {
       "  sabrewing serve MODEL --served-model-name my-model --api-key SECRET --port 9000\n"
       "  curl -s http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'\n\n"
-      "Tables and one line per request go to standard error. SIGTERM and Ctrl-C let answers under way end; a\n"
+      "Tables and one line per request go to standard error. SIGTERM and Ctrl-C let answers under way end; "
+      "a\n"
       "second signal ends at once.");
   command->callback([options, seed, &action] {
     options->has_seed = seed->count() > 0;

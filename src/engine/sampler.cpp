@@ -247,7 +247,8 @@ std::span<const float> Sampler::adjust(std::span<const float> logits,
 void Sampler::forbid_bad_words() {
   for (const std::vector<std::int32_t>& word : params_.bad_words) {
     const std::size_t before = word.size() - 1;
-    if (before > tail_.size() || !std::equal(word.begin(), word.end() - 1, tail_.end() - static_cast<std::ptrdiff_t>(before)))
+    if (before > tail_.size() ||
+        !std::equal(word.begin(), word.end() - 1, tail_.end() - static_cast<std::ptrdiff_t>(before)))
       continue;
     adjusted_[static_cast<std::size_t>(word.back())] = -kInfinity;
   }

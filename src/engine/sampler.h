@@ -22,8 +22,8 @@ struct SamplingParams {
   double presence_penalty = 0;  ///< [-2, 2]: subtracted from logits of tokens in the answer
   double frequency_penalty = 0;  ///< [-2, 2]: subtracted once per occurrence in the answer
   std::vector<std::pair<std::int32_t, double>> logit_bias;  ///< id and addend in [-100, 100]
-  std::vector<std::vector<std::int32_t>> bad_words;  ///< sequences of ids that the answer may not hold
-  std::vector<std::int32_t> allowed_token_ids;       ///< only these may be chosen; empty: all
+  std::vector<std::vector<std::int32_t>> bad_words;         ///< sequences of ids that the answer may not hold
+  std::vector<std::int32_t> allowed_token_ids;              ///< only these may be chosen; empty: all
   std::optional<std::uint64_t> seed;  ///< equal seeds give equal ids; none: a random one
   std::optional<std::int64_t>
       logprobs;                   ///< set: report the token's log-probability and those of the n likeliest
@@ -67,8 +67,9 @@ struct Candidate {
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
 /// Chooses the tokens of one request. In this order, as transformers has it: bias, suppressed end tokens,
-/// tokens not allowed, bad words, repetition, frequency and presence penalty, temperature, top-k, top-p, min-p. The n-th
-/// token depends on the logits, the parameters, the history and (seed, n) only: not on other requests.
+/// tokens not allowed, bad words, repetition, frequency and presence penalty, temperature, top-k, top-p,
+/// min-p. The n-th token depends on the logits, the parameters, the history and (seed, n) only: not on other
+/// requests.
 class Sampler {
  public:
   /// `end_ids` are suppressed together with the stop ids until `min_tokens`. Throws what

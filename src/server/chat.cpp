@@ -53,7 +53,7 @@ void read_lengths(Fields& fields, const Service& service, ChatRequest& request) 
   if (const auto prompt = fields.integer("prompt_logprobs", 0, most)) {
     if (request.stream.stream) fields.fail("prompt_logprobs", "not with stream: true");
     request.prompt_logprobs = true;
-    request.generation.common.prompt_logprobs = *prompt;
+    request.generation.common.prompt_logprobs = prompt;
   }
 }
 
@@ -181,8 +181,8 @@ std::vector<ChatDelta> Chat::parse(Choice& choice, const engine::RequestUpdate& 
   std::vector<ChatDelta> joined;
   for (ChatDelta& delta : deltas) {
     if (!request_.tools.parallel_calls && delta.call > 0) continue;
-    const bool same = !joined.empty() && joined.back().kind == delta.kind && joined.back().call == delta.call &&
-                      delta.kind != ChatDelta::Kind::kToolCall;
+    const bool same = !joined.empty() && joined.back().kind == delta.kind &&
+                      joined.back().call == delta.call && delta.kind != ChatDelta::Kind::kToolCall;
     if (same)
       joined.back().text += delta.text;
     else
@@ -251,7 +251,8 @@ void Chat::send(std::size_t index, OrderedJson delta, const engine::RequestUpdat
   choice.started = true;
 }
 
-void Chat::stream(std::size_t index, const std::vector<ChatDelta>& deltas, const engine::RequestUpdate& update) {
+void Chat::stream(std::size_t index, const std::vector<ChatDelta>& deltas,
+                  const engine::RequestUpdate& update) {
   Choice& choice = choices_[index];
   if (!choice.started) {
     // Role first, with nothing of the first token yet.
@@ -341,8 +342,9 @@ void Chat::finish() {
 void handle_chat(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const auto chat =
       std::make_shared<Chat>(service, exchange, read_request(read_body(*exchange), *service, *exchange));
-  start_generation(*service, chat->take_generation(), exchange,
-                   [chat](std::size_t index, const engine::RequestUpdate& update) { chat->hear(index, update); });
+  start_generation(
+      *service, chat->take_generation(), exchange,
+      [chat](std::size_t index, const engine::RequestUpdate& update) { chat->hear(index, update); });
 }
 
 }  // namespace sabrewing::server

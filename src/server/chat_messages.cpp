@@ -21,12 +21,13 @@ OrderedJson read_arguments(const OrderedJson& arguments, const std::string& path
   if (!arguments.is_string()) refuse(path, "a string with a JSON object expected");
   const auto& text = arguments.get_ref<const std::string&>();
   if (text.empty()) return OrderedJson::object();
+  OrderedJson parsed;
   try {
-    OrderedJson parsed = parse_ordered_json(text, path);
-    if (parsed.is_object()) return parsed;
-  } catch (const Error&) {
-    // Said below.
+    parsed = parse_ordered_json(text, path);
+  } catch (const Error& error) {
+    refuse(path, to_api_error(Error(ErrorCode::kInvalidArgument, error.what())).message);
   }
+  if (parsed.is_object()) return parsed;
   refuse(path, "is not one JSON object");
 }
 
@@ -54,7 +55,8 @@ OrderedJson read_tool_calls(const OrderedJson& calls, const std::string& path) {
 
 OrderedJson read_content(const OrderedJson& content, const std::string& path) {
   if (content.is_string() || content.is_null()) return content;
-  if (!content.is_array()) refuse(path, fmt::format("a string or a list of parts expected, found {}", type_of(content)));
+  if (!content.is_array())
+    refuse(path, fmt::format("a string or a list of parts expected, found {}", type_of(content)));
   std::string joined;
   for (std::size_t i = 0; i < content.size(); ++i) {
     const std::string where = fmt::format("{}[{}]", path, i);
@@ -65,8 +67,9 @@ OrderedJson read_content(const OrderedJson& content, const std::string& path) {
       Fields part(content[i], where + ".");
       const std::string type = part.string("type").value_or("text");
       if (type != "text" && type != "input_text" && type != "output_text" && type != "refusal")
-        refuse(where + ".type", fmt::format("{} parts are not supported: this server takes text only",
-                                            text::one_line("\"" + type + "\"")),
+        refuse(where + ".type",
+               fmt::format("{} parts are not supported: this server takes text only",
+                           text::one_line("\"" + type + "\"")),
                "unsupported");
       const auto found = part.string(type == "refusal" ? "refusal" : "text");
       if (!found) refuse(where + ".text", "is missing");
@@ -113,8 +116,8 @@ void check_tool(const OrderedJson& tool, const std::string& path) {
   Fields fields(tool, path + ".");
   const std::string type = fields.string("type").value_or("");
   if (type != "function")
-    refuse(path + ".type", fmt::format("{} tools are not supported, only functions",
-                                       text::one_line("\"" + type + "\"")),
+    refuse(path + ".type",
+           fmt::format("{} tools are not supported, only functions", text::one_line("\"" + type + "\"")),
            "unsupported");
   const OrderedJson* function = fields.object("function");
   if (function == nullptr) refuse(path + ".function", "is missing");
@@ -170,7 +173,8 @@ ToolChoice read_tools(Fields& fields, const Service& service) {
   return result;
 }
 
-std::string render_chat(Fields& fields, const Service& service, OrderedJson messages, const OrderedJson& tools) {
+std::string render_chat(Fields& fields, const Service& service, OrderedJson messages,
+                        const OrderedJson& tools) {
   text::ChatRequest chat;
   const bool continued = fields.boolean("continue_final_message").value_or(false);
   chat.add_generation_prompt = fields.boolean("add_generation_prompt").value_or(!continued);

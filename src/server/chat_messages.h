@@ -10,7 +10,8 @@ namespace sabrewing::server {
 /// image, audio and other parts by name.
 OrderedJson read_messages(Fields& fields);
 
-/// One message's content: a string, null, or a list of text parts that is joined with newlines. `path` names it.
+/// One message's content: a string, null, or a list of text parts that is joined with newlines. `path` names
+/// it.
 OrderedJson read_content(const OrderedJson& content, const std::string& path);
 
 /// `tools`, `tool_choice` and `parallel_tool_calls`. Refuses "auto" where no parser would find the calls.
@@ -22,6 +23,7 @@ void check_tool(const OrderedJson& tool, const std::string& path);
 /// Reads `chat_template_kwargs`, `reasoning_effort`, `documents`, `add_generation_prompt` and
 /// `continue_final_message` and renders; the prompt's text. With `continue_final_message` it ends inside the
 /// last message. `tools` is null for none.
-std::string render_chat(Fields& fields, const Service& service, OrderedJson messages, const OrderedJson& tools);
+std::string render_chat(Fields& fields, const Service& service, OrderedJson messages,
+                        const OrderedJson& tools);
 
 }  // namespace sabrewing::server

@@ -39,7 +39,8 @@ std::vector<std::int32_t> read_ids(const OrderedJson& list) {
 /// A text, a list of ids, or a list of either.
 void read_prompts(Fields& fields, const Service& service, CompletionRequest& request) {
   const OrderedJson* prompt = fields.find("prompt");
-  if (prompt == nullptr) throw ApiError(400, "prompt: a string, a list of strings or token ids expected", "prompt");
+  if (prompt == nullptr)
+    throw ApiError(400, "prompt: a string, a list of strings or token ids expected", "prompt");
   const bool special = fields.boolean("add_special_tokens").value_or(true);
   const auto add = [&](const OrderedJson& one) {
     std::vector<std::int32_t> ids;
@@ -54,7 +55,8 @@ void read_prompts(Fields& fields, const Service& service, CompletionRequest& req
     service.check_length(ids.size(), "prompt");
     for (const std::int32_t id : ids)
       if (id >= service.engine().vocabulary())
-        fields.fail("prompt", fmt::format("token id {}: 0 to {} expected", id, service.engine().vocabulary() - 1));
+        fields.fail("prompt",
+                    fmt::format("token id {}: 0 to {} expected", id, service.engine().vocabulary() - 1));
     if (request.echo) {
       if (one.is_string())
         request.prompt_texts.push_back(one.get_ref<const std::string&>());
@@ -96,8 +98,8 @@ CompletionRequest read_request(const OrderedJson& body, const Service& service, 
   const std::int64_t most = service.options().max_logprobs;
   if (const auto top = fields.integer("logprobs", 0, most)) {
     request.logprobs = true;
-    params.logprobs = *top;
-    if (request.echo) generation.common.prompt_logprobs = *top;
+    params.logprobs = top;
+    if (request.echo) generation.common.prompt_logprobs = top;
   }
   if (const auto top = fields.integer("prompt_logprobs", 0, most)) {
     if (request.stream.stream) fields.fail("prompt_logprobs", "not with stream: true");
@@ -108,7 +110,8 @@ CompletionRequest read_request(const OrderedJson& body, const Service& service, 
   read_prompts(fields, service, request);
   const auto answers = static_cast<std::int64_t>(generation.prompts.size()) * generation.choices;
   if (answers > service.options().max_answers)
-    fields.fail("n", fmt::format("{} answers in one request, at most {}", answers, service.options().max_answers));
+    fields.fail("n",
+                fmt::format("{} answers in one request, at most {}", answers, service.options().max_answers));
   request.headers = ignored_header(fields);
   return request;
 }
@@ -219,7 +222,8 @@ void Completion::hear(std::size_t index, const engine::RequestUpdate& update) {
       events_.fail(failed_answer(update));
     }
   }
-  if (request_.stream.stream && !failed_ && (update.finished || !choice.text.empty())) send(index, choice, update);
+  if (request_.stream.stream && !failed_ && (update.finished || !choice.text.empty()))
+    send(index, choice, update);
   if (open_ == 0) finish();
 }
 

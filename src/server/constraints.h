@@ -15,9 +15,9 @@ struct ToolChoice {
   bool parallel_calls = true;  ///< `parallel_tool_calls`
 };
 
-/// Reads `response_format`, `structured_outputs` and the older `guided_*` fields, and what `tool_choice` forces,
-/// and sets `request.make_mask` where they restrict the answer. The only place that turns a request into a
-/// token mask. Throws `ApiError{400}` with the field's name for an invalid or unsupported one.
+/// Reads `response_format`, `structured_outputs` and the older `guided_*` fields, and what `tool_choice`
+/// forces, and sets `request.make_mask` where they restrict the answer. The only place that turns a request
+/// into a token mask. Throws `ApiError{400}` with the field's name for an invalid or unsupported one.
 void read_constraints(Fields& fields, const Service& service, const ToolChoice& tool_choice,
                       GenerationRequest& request);
 

@@ -51,7 +51,9 @@ ApiError current_api_error() {
 }
 
 std::string error_body(const ApiError& error) {
-  const auto or_null = [](const std::string& text) { return text.empty() ? OrderedJson() : OrderedJson(text); };
+  const auto or_null = [](const std::string& text) {
+    return text.empty() ? OrderedJson() : OrderedJson(text);
+  };
   return OrderedJson({{"error",
                        {{"message", error.message},
                         {"type", error.type},

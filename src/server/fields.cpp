@@ -43,8 +43,10 @@ std::string dump(const OrderedJson& value) {
 
 Fields::Fields(const OrderedJson& object, std::string path) : object_(object), path_(std::move(path)) {
   if (!object.is_object())
-    throw ApiError(400, fmt::format("{}: an object expected, found {}",
-                                    path_.empty() ? "the request" : path_, type_of(object)), path_);
+    throw ApiError(400,
+                   fmt::format("{}: an object expected, found {}", path_.empty() ? "the request" : path_,
+                               type_of(object)),
+                   path_);
 }
 
 void Fields::fail(std::string_view name, std::string_view why, std::string code) const {
@@ -94,7 +96,8 @@ std::optional<std::int64_t> Fields::integer(const char* name, std::int64_t low, 
   if (value == nullptr) return std::nullopt;
   if (!value->is_number()) wrong_type(name, "an integer", *value);
   const std::optional<std::int64_t> number = as_integer(*value, low, high);
-  if (!number) fail(name, fmt::format("an integer from {} to {} expected, found {}", low, high, dump(*value)));
+  if (!number)
+    fail(name, fmt::format("an integer from {} to {} expected, found {}", low, high, dump(*value)));
   return number;
 }
 
@@ -127,7 +130,8 @@ std::optional<std::vector<std::string>> Fields::strings(const char* name, std::s
   const auto add = [&](const OrderedJson& entry) {
     if (!entry.is_string()) wrong_type(name, "a string or a list of strings", entry);
     const auto& text = entry.get_ref<const std::string&>();
-    if (text.size() > longest) fail(name, fmt::format("a string of {} bytes, at most {}", text.size(), longest));
+    if (text.size() > longest)
+      fail(name, fmt::format("a string of {} bytes, at most {}", text.size(), longest));
     result.push_back(text);
   };
   if (!value->is_array()) {

@@ -18,8 +18,9 @@ class Relay : public std::enable_shared_from_this<Relay> {
 
   void submit(engine::Request request, std::size_t index) {
     const engine::Submission submission = engine_.submit(
-        std::move(request),
-        [self = shared_from_this(), index](const engine::RequestUpdate& update) { self->push(index, update); });
+        std::move(request), [self = shared_from_this(), index](const engine::RequestUpdate& update) {
+          self->push(index, update);
+        });
     if (!submission.refused.empty()) throw ApiError(503, submission.refused);
     const std::lock_guard lock(mutex_);
     ids_.push_back(submission.id);
@@ -99,14 +100,11 @@ void start_generation(const Service& service, GenerationRequest request, const E
   });
   try {
     std::size_t index = 0;
-    for (std::vector<std::int32_t>& prompt : request.prompts) {
+    for (const std::vector<std::int32_t>& prompt : request.prompts) {
       for (std::int64_t choice = 0; choice < request.choices; ++choice, ++index) {
         engine::Request one = request.common;
         if (one.sampling.seed) *one.sampling.seed += static_cast<std::uint64_t>(choice);
-        if (choice + 1 < request.choices)
-          one.prompt = prompt;
-        else
-          one.prompt = std::move(prompt);
+        one.prompt = prompt;
         if (request.make_mask) one.mask = request.make_mask();
         relay->submit(std::move(one), index);
       }

@@ -13,16 +13,16 @@ namespace sabrewing::server {
 
 /// What one client may take. Times are without progress unless they say otherwise.
 struct HttpLimits {
-  std::size_t header_bytes = std::size_t{32} << 10;      ///< request line and fields
+  std::size_t header_bytes = std::size_t{32} << 10;  ///< request line and fields
   std::size_t header_fields = 128;
-  std::size_t body_bytes = std::size_t{32} << 20;        ///< one body
-  std::size_t all_body_bytes = std::size_t{256} << 20;   ///< bodies being received or handled, together
-  std::size_t connections = 1024;                        ///< open at once
-  std::size_t unsent_bytes = std::size_t{4} << 20;       ///< of one answer, not yet taken by the client
-  std::chrono::milliseconds header_time{10'000};         ///< from the first byte of a request to its body
-  std::chrono::milliseconds body_time{60'000};           ///< for the whole body
-  std::chrono::milliseconds idle_time{75'000};           ///< between requests
-  std::chrono::milliseconds write_time{30'000};          ///< for at most 64 KiB of an answer
+  std::size_t body_bytes = std::size_t{32} << 20;       ///< one body
+  std::size_t all_body_bytes = std::size_t{256} << 20;  ///< bodies being received or handled, together
+  std::size_t connections = 1024;                       ///< open at once
+  std::size_t unsent_bytes = std::size_t{4} << 20;      ///< of one answer, not yet taken by the client
+  std::chrono::milliseconds header_time{10'000};        ///< from the first byte of a request to its body
+  std::chrono::milliseconds body_time{60'000};          ///< for the whole body
+  std::chrono::milliseconds idle_time{75'000};          ///< between requests
+  std::chrono::milliseconds write_time{30'000};         ///< for at most 64 KiB of an answer
 };
 
 struct Header {

@@ -61,11 +61,13 @@ void RequestParser::Impl::check_header() {
   if (message.version() >= 11 && message.count(http::field::host) == 0)
     return refuse(400, "the Host header is missing");
   const auto encoding = message[http::field::transfer_encoding];
-  if (!encoding.empty() && (!equals(encoding, "chunked") || message.count(http::field::transfer_encoding) > 1))
+  if (!encoding.empty() &&
+      (!equals(encoding, "chunked") || message.count(http::field::transfer_encoding) > 1))
     return refuse(501, "a Transfer-Encoding other than chunked");
   const auto content = message[http::field::content_encoding];
   if (!content.empty() && !equals(content, "identity"))
-    return refuse(415, fmt::format("Content-Encoding {} is not supported: send the body as it is", text(content)));
+    return refuse(415,
+                  fmt::format("Content-Encoding {} is not supported: send the body as it is", text(content)));
   const auto expect = message[http::field::expect];
   if (!expect.empty() && !equals(expect, "100-continue"))
     return refuse(417, "an Expect other than 100-continue");
@@ -121,7 +123,8 @@ Request RequestParser::take() {
   const std::size_t question = target.find('?');
   request.path = target.substr(0, question);
   if (question != std::string::npos) request.query = target.substr(question + 1);
-  for (const auto& field : message) request.headers.push_back({text(field.name_string()), text(field.value())});
+  for (const auto& field : message)
+    request.headers.push_back({text(field.name_string()), text(field.value())});
   request.keep_alive = message.keep_alive();
   request.chunked_answers = message.version() >= 11;
   request.body = std::move(message.body());

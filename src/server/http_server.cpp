@@ -236,7 +236,8 @@ void HttpExchange::begin_stream(Response head) {
 }
 
 void HttpExchange::write(std::string text) {
-  dispatch([text = std::move(text)](Session& session, const HttpExchange* self) { session.append(self, text); });
+  dispatch(
+      [text = std::move(text)](Session& session, const HttpExchange* self) { session.append(self, text); });
 }
 
 void HttpExchange::end_stream() {
@@ -274,7 +275,7 @@ void Session::close() {
   if (closed_) return;
   closed_ = true;
   ErrorValue ignored;
-  socket_.close(ignored);
+  ignored = socket_.close(ignored);
   watchdog_.cancel();
   input_ended_ = true;
   input_event_.set();
@@ -379,7 +380,7 @@ asio::awaitable<void> Session::linger() {
   discarding_ = true;
   consumed_event_.set();
   ErrorValue ignored;
-  socket_.shutdown(tcp::socket::shutdown_send, ignored);
+  ignored = socket_.shutdown(tcp::socket::shutdown_send, ignored);
   const Clock::time_point deadline = Clock::now() + kLinger;
   while (!input_ended_ && !closed_ && Clock::now() < deadline) co_await input_event_.wait(deadline);
   close();
@@ -477,8 +478,8 @@ asio::awaitable<void> Session::answer(Request request) {
   exchange_.reset();
   output_.clear();
   hold_body(0);
-  log(LogLevel::kInfo, "{} {} {} bytes {:.3f} s", what, closed_ ? "cut off" : std::to_string(status_), sent_bytes_,
-      std::chrono::duration<double>(Clock::now() - start).count());
+  log(LogLevel::kInfo, "{} {} {} bytes {:.3f} s", what, closed_ ? "cut off" : std::to_string(status_),
+      sent_bytes_, std::chrono::duration<double>(Clock::now() - start).count());
 }
 
 asio::awaitable<void> Session::serve() {
@@ -514,14 +515,10 @@ HttpServer::Impl::Impl(const std::string& host, std::uint16_t wanted_port, const
   const auto found = resolver.resolve(host, std::to_string(wanted_port), tcp::resolver::passive, error);
   check(error);
   const tcp::endpoint endpoint = *found.begin();
-  acceptor.open(endpoint.protocol(), error);
-  check(error);
-  acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  check(error);
-  acceptor.bind(endpoint, error);
-  check(error);
-  acceptor.listen(asio::socket_base::max_listen_connections, error);
-  check(error);
+  check(acceptor.open(endpoint.protocol(), error));
+  check(acceptor.set_option(tcp::acceptor::reuse_address(true), error));
+  check(acceptor.bind(endpoint, error));
+  check(acceptor.listen(asio::socket_base::max_listen_connections, error));
 }
 
 asio::awaitable<void> HttpServer::Impl::accept() {
@@ -536,13 +533,14 @@ asio::awaitable<void> HttpServer::Impl::accept() {
     }
     ErrorValue ignored;
     const tcp::endpoint peer = socket.remote_endpoint(ignored);
-    socket.set_option(tcp::no_delay(true), ignored);
-    socket.set_option(asio::socket_base::keep_alive(true), ignored);
+    ignored = socket.set_option(tcp::no_delay(true), ignored);
+    ignored = socket.set_option(asio::socket_base::keep_alive(true), ignored);
     if (sessions.size() >= limits.connections) {
       // The one that has been idle longest makes room.
       Session* idle = nullptr;
       for (Session* session : sessions)
-        if (!session->busy() && (idle == nullptr || session->last_active() < idle->last_active())) idle = session;
+        if (!session->busy() && (idle == nullptr || session->last_active() < idle->last_active()))
+          idle = session;
       count([](HttpCounts& c) { ++c.turned_away; });
       if (idle == nullptr) {
         log(LogLevel::kWarning, "{} turned away: {} connections are busy", peer.address().to_string(),
@@ -551,7 +549,8 @@ asio::awaitable<void> HttpServer::Impl::accept() {
       }
       idle->close();
     }
-    const auto session = std::make_shared<Session>(*this, std::move(socket), peer.address().to_string(ignored));
+    const auto session =
+        std::make_shared<Session>(*this, std::move(socket), peer.address().to_string(ignored));
     sessions.insert(session.get());
     count([](HttpCounts& c) { ++c.accepted; });
     asio::co_spawn(io, [session] { return session->read(); }, asio::detached);
@@ -562,7 +561,7 @@ asio::awaitable<void> HttpServer::Impl::accept() {
 void HttpServer::Impl::shut_down() {
   closing = true;
   ErrorValue ignored;
-  acceptor.close(ignored);
+  ignored = acceptor.close(ignored);
   for (Session* session : std::vector<Session*>(sessions.begin(), sessions.end())) session->wind_down();
   finish_if_idle();
 }

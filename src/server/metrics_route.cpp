@@ -22,9 +22,12 @@ std::string escaped(std::string_view text) {
 
 class Page {
  public:
-  explicit Page(const std::string& model) : labels_(fmt::format("model_name=\"{}\",engine=\"0\"", escaped(model))) {}
+  explicit Page(const std::string& model)
+      : labels_(fmt::format("model_name=\"{}\",engine=\"0\"", escaped(model))) {}
 
-  void gauge(std::string_view name, std::string_view help, double value) { one(name, help, "gauge", name, value); }
+  void gauge(std::string_view name, std::string_view help, double value) {
+    one(name, help, "gauge", name, value);
+  }
   void counter(std::string_view name, std::string_view help, double value) {
     one(name, help, "counter", fmt::format("{}_total", name), value);
   }
@@ -32,7 +35,8 @@ class Page {
     text_ += fmt::format("# HELP {0} {1}\n# TYPE {0} {2}\n", name, help, type);
   }
   void line(std::string_view name, std::string_view more_labels, double value) {
-    text_ += fmt::format("{}{{{}{}{}}} {}\n", name, labels_, more_labels.empty() ? "" : ",", more_labels, value);
+    text_ +=
+        fmt::format("{}{{{}{}{}}} {}\n", name, labels_, more_labels.empty() ? "" : ",", more_labels, value);
   }
   void histogram(std::string_view name, std::string_view help, const engine::Histogram& values) {
     head(name, help, "histogram");
@@ -69,9 +73,11 @@ void handle_metrics(const std::shared_ptr<Service>& service, const ExchangePtr& 
   page.gauge("vllm:num_requests_waiting", "Requests in the queue.", number(s.waiting));
   page.gauge("vllm:kv_cache_usage_perc", "Share of the key/value cache that requests hold, 0 to 1.",
              s.blocks > 0 ? number(s.used_blocks) / number(s.blocks) : 0);
-  page.counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", number(s.prefix_queries));
+  page.counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.",
+               number(s.prefix_queries));
   page.counter("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache.", number(s.prefix_hits));
-  page.counter("vllm:num_preemptions", "Requests that gave their cache back for others.", number(s.preemptions));
+  page.counter("vllm:num_preemptions", "Requests that gave their cache back for others.",
+               number(s.preemptions));
   page.counter("vllm:prompt_tokens", "Prompt tokens of started requests.", number(s.prompt_tokens));
   page.counter("vllm:generation_tokens", "Tokens generated.", number(s.generated_tokens));
   page.head("vllm:request_success_total", "Ended requests by reason.", "counter");
@@ -80,13 +86,15 @@ void handle_metrics(const std::shared_ptr<Service>& service, const ExchangePtr& 
     page.line("vllm:request_success_total", fmt::format("finished_reason=\"{}\"", engine::to_string(reason)),
               number(s.finished[static_cast<std::size_t>(reason)]));
   page.histogram("vllm:iteration_tokens_total", "Tokens of one step.", s.step_tokens);
-  page.histogram("vllm:time_to_first_token_seconds", "From submission to the first token.", s.time_to_first_token);
+  page.histogram("vllm:time_to_first_token_seconds", "From submission to the first token.",
+                 s.time_to_first_token);
   page.histogram("vllm:inter_token_latency_seconds", "Between tokens of a request.", s.inter_token_latency);
   page.histogram("vllm:request_time_per_output_token_seconds", "Mean of a request without its first token.",
                  s.time_per_output_token);
   page.histogram("vllm:e2e_request_latency_seconds", "From submission to the end.", s.end_to_end);
   page.histogram("vllm:request_queue_time_seconds", "From submission to the first step.", s.queue_time);
-  page.histogram("vllm:request_prefill_time_seconds", "From the first step to the first token.", s.prefill_time);
+  page.histogram("vllm:request_prefill_time_seconds", "From the first step to the first token.",
+                 s.prefill_time);
   page.histogram("vllm:request_decode_time_seconds", "From the first to the last token.", s.decode_time);
   page.histogram("vllm:request_inference_time_seconds", "From the first step to the end.", s.inference_time);
   page.histogram("vllm:request_prompt_tokens", "Tokens of a prompt.", s.request_prompt_tokens);
@@ -101,10 +109,11 @@ void handle_metrics(const std::shared_ptr<Service>& service, const ExchangePtr& 
     const HttpCounts http = service->http_counts();
     page.gauge("sabrewing:http_connections", "Open connections.", number(http.open));
     page.counter("sabrewing:http_connections_accepted", "Connections so far.", number(http.accepted));
-    page.counter("sabrewing:http_connections_turned_away", "Connections closed to make room, or for lack of it.",
-                 number(http.turned_away));
+    page.counter("sabrewing:http_connections_turned_away",
+                 "Connections closed to make room, or for lack of it.", number(http.turned_away));
     page.counter("sabrewing:http_requests", "Requests so far.", number(http.requests));
-    page.counter("sabrewing:http_clients_cut_off", "Clients too slow to take their answer.", number(http.cut_off));
+    page.counter("sabrewing:http_clients_cut_off", "Clients too slow to take their answer.",
+                 number(http.cut_off));
   }
   Response response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";

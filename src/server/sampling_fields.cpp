@@ -28,7 +28,8 @@ void read_logit_bias(Fields& fields, const Service& service, engine::SamplingPar
   for (const auto& [key, value] : bias->items()) {
     std::int32_t id = 0;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || end != key.data() + key.size() || id < 0 || id >= service.engine().vocabulary())
+    if (error != std::errc() || end != key.data() + key.size() || id < 0 ||
+        id >= service.engine().vocabulary())
       fields.fail("logit_bias", fmt::format("{} is no token id below {}", text::one_line("\"" + key + "\""),
                                             service.engine().vocabulary()));
     if (!value.is_number()) fields.fail("logit_bias", fmt::format("a number expected for id {}", id));
@@ -62,7 +63,8 @@ void read_stops(Fields& fields, const Service& service, engine::SamplingParams& 
     if (!stop->empty()) service.tokenizer("stop");
     params.stop = std::move(*stop);
   }
-  if (auto ids = fields.ids("stop_token_ids", options.max_listed_ids)) params.stop_token_ids = std::move(*ids);
+  if (auto ids = fields.ids("stop_token_ids", options.max_listed_ids))
+    params.stop_token_ids = std::move(*ids);
 }
 
 }  // namespace
@@ -118,7 +120,8 @@ void check_sampling(Fields& fields, const Service& service, const engine::Sampli
   const auto in_vocabulary = [&](const char* name, const std::vector<std::int32_t>& ids) {
     for (const std::int32_t id : ids)
       if (id >= service.engine().vocabulary())
-        fields.fail(name, fmt::format("token id {}: 0 to {} expected", id, service.engine().vocabulary() - 1));
+        fields.fail(name,
+                    fmt::format("token id {}: 0 to {} expected", id, service.engine().vocabulary() - 1));
   };
   in_vocabulary("stop_token_ids", params.stop_token_ids);
   in_vocabulary("allowed_token_ids", params.allowed_token_ids);

@@ -43,11 +43,12 @@ const text::Tokenizer& Service::tokenizer(const char* param) const {
 void Service::check_length(std::size_t tokens, const char* param) const {
   const auto longest = static_cast<std::size_t>(engine_.max_context());
   if (tokens >= longest)
-    throw ApiError(400,
-                   fmt::format("This model's maximum context length is {} tokens, answer included. However, the "
-                               "prompt has {} tokens.",
-                               longest, tokens),
-                   param, "context_length_exceeded");
+    throw ApiError(
+        400,
+        fmt::format("This model's maximum context length is {} tokens, answer included. However, the "
+                    "prompt has {} tokens.",
+                    longest, tokens),
+        param, "context_length_exceeded");
 }
 
 std::vector<std::int32_t> Service::encode(std::string_view text, bool add_special_tokens,
@@ -72,7 +73,8 @@ std::string Service::render(const text::ChatRequest& request) const {
     return chat_template_->render(text::chat_context(request, special));
   }
   if (!model_.chat_templates)
-    throw ApiError(400, "this model has no chat template; use /v1/completions or --chat-template", "messages");
+    throw ApiError(400, "this model has no chat template; use /v1/completions or --chat-template",
+                   "messages");
   return model_.chat_templates->render(request);
 }
 
@@ -113,12 +115,13 @@ std::string random_id(std::string_view prefix) {
 
 std::string response_id(Fields& fields, const Exchange& exchange, std::string_view prefix) {
   const auto usable = [](std::string_view id) {
-    return !id.empty() && id.size() <= kRequestIdBytes && std::all_of(id.begin(), id.end(), is_token_character);
+    return !id.empty() && id.size() <= kRequestIdBytes &&
+           std::all_of(id.begin(), id.end(), is_token_character);
   };
   if (const std::optional<std::string> id = fields.string("request_id")) {
     if (!usable(*id))
-      fields.fail("request_id", fmt::format("1 to {} letters, digits, '-', '_', '.' or ':' expected",
-                                            kRequestIdBytes));
+      fields.fail("request_id",
+                  fmt::format("1 to {} letters, digits, '-', '_', '.' or ':' expected", kRequestIdBytes));
     return std::string(prefix) + *id;
   }
   const std::string_view header = exchange.request().header("X-Request-Id");
@@ -135,7 +138,8 @@ std::vector<Header> ignored_header(const Fields& fields) {
   std::string names;
   for (const std::string& name : fields.unknown()) {
     // Only what cannot break a header, and not much of it.
-    if (!std::all_of(name.begin(), name.end(), is_token_character) || names.size() + name.size() > 512) continue;
+    if (!std::all_of(name.begin(), name.end(), is_token_character) || names.size() + name.size() > 512)
+      continue;
     if (!names.empty()) names += ", ";
     names += name;
   }

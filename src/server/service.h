@@ -18,22 +18,22 @@
 namespace sabrewing::server {
 
 struct ServiceOptions {
-  std::vector<std::string> model_names;  ///< what clients may call the model; the first is reported
-  std::vector<std::string> api_keys;     ///< none: everyone may ask
+  std::vector<std::string> model_names;      ///< what clients may call the model; the first is reported
+  std::vector<std::string> api_keys;         ///< none: everyone may ask
   std::vector<std::string> allowed_origins;  ///< of browsers; "*" is any, none: no CORS headers
-  std::string chat_template;              ///< source that replaces the model's own; empty: none
-  std::string tool_parser;                ///< empty: tools are refused
-  std::string reasoning_parser;           ///< empty: reasoning stays content
-  std::optional<std::uint64_t> seed;      ///< of requests that bring none
+  std::string chat_template;                 ///< source that replaces the model's own; empty: none
+  std::string tool_parser;                   ///< empty: tools are refused
+  std::string reasoning_parser;              ///< empty: reasoning stays content
+  std::optional<std::uint64_t> seed;         ///< of requests that bring none
   std::string version;
 
   // Of one request.
-  std::int64_t max_choices = 128;      ///< `n`
+  std::int64_t max_choices = 128;  ///< `n`
   std::int64_t max_prompts = 2048;
-  std::int64_t max_answers = 4096;     ///< prompts times `n`
+  std::int64_t max_answers = 4096;  ///< prompts times `n`
   std::size_t max_stop_strings = 64;
-  std::size_t max_stop_bytes = 1024;   ///< of one stop string or bad word
-  std::size_t max_listed_ids = 1024;   ///< stop tokens, bad words
+  std::size_t max_stop_bytes = 1024;  ///< of one stop string or bad word
+  std::size_t max_listed_ids = 1024;  ///< stop tokens, bad words
   std::int64_t max_logprobs = 20;
 };
 
@@ -72,9 +72,6 @@ class Service {
   std::optional<text::ChatTemplate> chat_template_;
   std::size_t longest_token_ = 1;
 };
-
-/// The source of the chat template that is used for plain conversations: `own` unless empty, else the model's.
-std::string template_source(const engine::LoadedModel& model, const std::string& own);
 
 /// The JSON object of a POST request. Refuses other content types, malformed text and deep nesting.
 OrderedJson read_body(Exchange& exchange);

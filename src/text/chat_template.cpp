@@ -149,6 +149,11 @@ std::vector<std::string> ModelChatTemplates::names() const {
   return out;
 }
 
+std::string ModelChatTemplates::source(const std::string& name) const {
+  const auto found = sources_.find(name);
+  return found == sources_.end() ? std::string() : found->second;
+}
+
 ChatTemplate ModelChatTemplates::select(const std::optional<std::string>& name, bool has_tools) const {
   SABREWING_CHECK(!sources_.empty(), kNotFound, "[chat template] {}: the model has no chat template",
                   origin_);

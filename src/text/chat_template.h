@@ -61,6 +61,8 @@ class ModelChatTemplates {
 
   bool empty() const { return sources_.empty(); }
   std::vector<std::string> names() const;
+  /// The text of the template of that name; empty when there is none.
+  std::string source(const std::string& name) const;
   /// bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token: those that exist.
   const OrderedJson& special_tokens() const { return special_tokens_; }
 

@@ -5,6 +5,7 @@
 #include "cli/progress.h"
 #include "core/mapped_file.h"
 #include "kernels/cpu/bench.h"
+#include "kernels/cuda/bench/gemm_bench.h"
 
 namespace sabrewing::cli {
 namespace {
@@ -12,7 +13,13 @@ namespace {
 constexpr std::size_t kShapesLimit = std::size_t{1} << 20;
 
 struct Options {
+  CLI::App* command = nullptr;
+  std::string device = "cpu";
   std::string shapes;
+  std::vector<std::string> weights;
+  std::vector<std::int64_t> m;
+  std::int64_t burst_from = 128;
+  bool explain = false;
   std::string cpu_tier;
   int threads = 0;
   int passes = 5;
@@ -21,8 +28,57 @@ struct Options {
   bool json = false;
 };
 
-int bench_kernel(const Options& options) {
+/// Flags of the other device are mistakes, not wishes to be dropped.
+void refuse_flags(const Options& options, std::initializer_list<const char*> flags) {
+  for (const char* flag : flags)
+    if (options.command->count(flag) > 0)
+      fail(ErrorCode::kInvalidArgument, "[bench] {} has no meaning with --device {}", flag, options.device);
+}
+
+int bench_cuda(const Options& options) {
+  namespace cuda = kernels::cuda;
+  refuse_flags(options, {"--cpu-tier", "--threads", "--passes", "--rotate-mb", "--check"});
+  cuda::GemmBenchOptions bench;
+  bench.cases = options.shapes.empty() ? cuda::default_gemm_bench_cases()
+                                       : cuda::parse_gemm_bench_cases(
+                                             read_text_file(options.shapes, kShapesLimit), options.shapes);
+  if (!options.weights.empty()) bench.cases.weights = options.weights;
+  if (!options.m.empty()) bench.cases.m = options.m;
+  bench.burst_from = options.burst_from;
+  catch_interrupt();
+  cuda::GemmBenchResult result;
+  {
+    ProgressBar bar("timing");
+    bench.progress = [&](std::size_t step, std::size_t steps, const std::string& name) {
+      bar.update(step, steps, name);
+      return !interrupted();
+    };
+    result = cuda::run_gemm_bench(bench);
+  }
+  for (const std::string& refusal : result.refusals)
+    fmt::print(stderr, "sabrewing: not timed: {}\n", refusal);
+  if (options.explain)
+    for (const std::string& plan : result.explanations)
+      fmt::print(options.json ? stderr : stdout, "{}\n", plan);
+  if (options.json) {
+    fmt::print("{}\n", cuda::gemm_bench_json(result));
+    return result.complete ? 0 : 1;
+  }
+  std::vector<std::vector<std::string>> table{
+      {"shape", "N", "K", "weights", "M", "us", "serial", "floor", "of floor", "error", "kernel"}};
+  for (const cuda::GemmBenchRow& row : result.rows)
+    table.push_back({row.shape.name, fmt::format("{}", row.shape.n), fmt::format("{}", row.shape.k),
+                     row.weights, fmt::format("{}", row.m), fmt::format("{:.2f}", row.us),
+                     fmt::format("{:.2f}", row.us_serial), fmt::format("{:.2f}", row.floor_us),
+                     fmt::format("{:.2f}", row.floor_us / row.us), fmt::format("{:.1e}", row.error),
+                     row.kernel});
+  fmt::print("{}, {} multiprocessors\n{}", result.device, result.multiprocessors, format_table(table));
+  return result.complete ? 0 : 1;
+}
+
+int bench_cpu(const Options& options) {
   namespace cpu = kernels::cpu;
+  refuse_flags(options, {"--weights", "--m", "--burst-from", "--explain"});
   cpu::KernelBenchOptions bench;
   bench.cases = options.shapes.empty() ? cpu::default_kernel_bench_cases()
                                        : cpu::parse_kernel_bench_cases(
@@ -47,13 +103,34 @@ int bench_kernel(const Options& options) {
   return failures.empty() ? 0 : 1;
 }
 
+int bench_kernel(const Options& options) {
+  return options.device == "cuda" ? bench_cuda(options) : bench_cpu(options);
+}
+
 }  // namespace
 
 void add_bench_kernel(CLI::App& bench, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = bench.add_subcommand("kernel", "Time matrix products beside the machine's own rates");
-  add_flag_option(*command, "--shapes", options->shapes,
-                  "JSON file like bench/shapes.json; without it the built-in shapes");
+  options->command = command;
+  add_flag_option(*command, "--device", options->device, "Where: cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  add_flag_option(
+      *command, "--shapes", options->shapes,
+      "JSON file like bench/shapes.json, with cuda bench/shapes_cuda.json; without it the built-in shapes");
+  add_flag_option(*command, "--weights", options->weights,
+                  "cuda: weight formats, as mxfp4,int4g128,int4row,fp8row")
+      ->delimiter(',');
+  add_flag_option(*command, "--m", options->m, "cuda: numbers of rows")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+  add_flag_option(*command, "--burst-from", options->burst_from,
+                  "cuda: from this many rows, rest before each burst")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag("--explain", options->explain,
+                    "cuda: print the plans: tiles, predictions, other kernels");
   add_flag_option(*command, "--cpu-tier", options->cpu_tier, "Force a kernel tier: scalar, avx2 or avx512");
   add_flag_option(*command, "--threads", options->threads,
                   "What \"all threads\" means; 0: every available processor")
@@ -69,7 +146,8 @@ void add_bench_kernel(CLI::App& bench, Action& action) {
   command->add_flag("--check", options->check, "Exit with 1 when a shape is below its threshold");
   command->add_flag("--json", options->json, "Print one JSON object");
   command->footer(
-      "Examples:\n  sabrewing bench kernel\n  sabrewing bench kernel --check --json > result.json");
+      "Examples:\n  sabrewing bench kernel\n  sabrewing bench kernel --check --json > result.json\n"
+      "  sabrewing bench kernel --device cuda --weights mxfp4 --m 1,16,256 --explain");
   command->callback([options, &action] { action = [options] { return bench_kernel(*options); }; });
 }
 

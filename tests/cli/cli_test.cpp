@@ -200,6 +200,16 @@ TEST_F(CliTest, DummyWeightsNeedOnlyAConfig) {
   EXPECT_EQ(run("inspect " + config.string() + " --load-format dummy --json").code, 0);
 }
 
+TEST_F(CliTest, KernelBenchRefusesFlagsOfTheOtherDevice) {
+  for (const char* flags : {"--device cuda --threads 2", "--device cuda --check", "--m 4", "--explain"}) {
+    const Outcome outcome = run(std::string("bench kernel ") + flags);
+    EXPECT_EQ(outcome.code, 2) << flags;
+    EXPECT_NE(outcome.err.find("has no meaning with --device"), std::string::npos) << outcome.err;
+  }
+  EXPECT_EQ(run("bench kernel --device cuda --weights int9").code, 2);
+  EXPECT_EQ(run("bench kernel --device tpu").code, 2);
+}
+
 TEST_F(CliTest, FullDiskIsAnError) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
   const std::string command = SABREWING_BINARY " --help > /dev/full 2>/dev/null";

@@ -9,7 +9,7 @@
 
 #include "formats/numeric/bit_stream.h"
 #include "formats/numeric/element_type.h"
-#include "gemm_problem.h"
+#include "kernels/cuda/bench/random_weight.h"
 #include "kernels/cuda/gemm/weight_layout.h"
 
 // clang-format off: device text needs the shim before it.
@@ -23,7 +23,6 @@ namespace {
 
 using formats::ElementType;
 using formats::ZeroPoint;
-using testing::RandomWeight;
 
 /// One decoder of the device text behind plain functions.
 struct HostDecoder {
@@ -282,7 +281,7 @@ RandomWeight all_codes(const formats::WeightFormat& format, std::int64_t k) {
 class DecoderText : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(DecoderText, GivesEveryCodeOfEveryFormat) {
-  const formats::ActivationFormat activation = testing::activation_by_name(GetParam());
+  const formats::ActivationFormat activation = activation_by_name(GetParam());
   int formats_run = 0;
   const auto run = [&](ElementType element, ZeroPoint zero, formats::BlockShape block, ElementType scale,
                        Accuracy accuracy) {
@@ -352,9 +351,8 @@ TEST(DecoderTextFormats, GiveThePublishedFormats) {
     SCOPED_TRACE(std::string(pair.format) + " by " + pair.activation);
     const std::string name =
         std::string(pair.format) == "int4:g64:e4m3" ? "int4:g64:float8e4m3" : pair.format;
-    const formats::WeightFormat format = testing::format_by_name(name);
-    const WeightLayout layout =
-        weight_layout(format, testing::activation_by_name(pair.activation), pair.accuracy);
+    const formats::WeightFormat format = format_by_name(name);
+    const WeightLayout layout = weight_layout(format, activation_by_name(pair.activation), pair.accuracy);
     expect_decoded(
         all_codes(format, pair.k), layout,
         layout.decoder.empty() || (pair.accuracy == Accuracy::kHigh && !layout.decoder_after.empty()));

@@ -7,15 +7,13 @@
 #include "formats/numeric/bit_stream.h"
 #include "formats/numeric/element_type.h"
 #include "formats/numeric/float16.h"
-#include "gemm_problem.h"
+#include "kernels/cuda/bench/random_weight.h"
 #include "kernels/cuda/gemm/gemm_plan.h"
 
 namespace sabrewing::kernels::cuda {
 namespace {
 
-using testing::format_by_name;
 using ::testing::HasSubstr;
-using testing::RandomWeight;
 
 class GemmPlanOnGpu : public ::testing::Test {
  protected:
@@ -57,7 +55,7 @@ TEST_F(GemmPlanOnGpu, MatchesFloat64AcrossIntervalsWithBias) {
     const PackedWeight packed = planner_->pack(*plan, weight.source());
     const std::uint64_t compiled = compiler_->counters().compiled;
     const std::int64_t max_m = 300;
-    const std::vector<std::uint16_t> x = testing::random_bf16(static_cast<std::size_t>(max_m * k), 9);
+    const std::vector<std::uint16_t> x = random_bf16(static_cast<std::size_t>(max_m * k), 9);
     std::vector<float> bias(static_cast<std::size_t>(n));
     for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = 0.01f * static_cast<float>(i);
     const jit::DeviceBuffer x_device = upload(std::as_bytes(std::span(x)));

@@ -1,14 +1,13 @@
 #include <gtest/gtest.h>
 
-#include "gemm_problem.h"
 #include "jit/nvrtc_compiler.h"
+#include "kernels/cuda/bench/random_weight.h"
 #include "kernels/cuda/gemm/kernel_shape.h"
 
 namespace sabrewing::kernels::cuda {
 namespace {
 
 using Family = KernelShape::Family;
-using testing::format_by_name;
 
 struct Case {
   std::string name;

@@ -11,15 +11,13 @@
 #include <fstream>
 
 #include "formats/numeric/float16.h"
-#include "gemm_problem.h"
+#include "kernels/cuda/bench/random_weight.h"
 #include "kernels/cuda/gemm/packed_file.h"
 
 namespace sabrewing::kernels::cuda {
 namespace {
 
-using testing::format_by_name;
 using ::testing::HasSubstr;
-using testing::RandomWeight;
 
 struct Case {
   std::string format;
@@ -100,7 +98,7 @@ TEST(PlaneLayout, UnpackInvertsPackForEveryElementScaleAndOperand) {
           formats::WeightFormat format =
               formats::WeightFormat::scaled(element, block, scales[turn++ % scales.size()]);
           format.zero_point = zero;
-          const auto activation = testing::activation_by_name(activation_name);
+          const auto activation = activation_by_name(activation_name);
           if (!can_lay_out(format, activation)) continue;
           auto [n, k] = sizes[turn % sizes.size()];
           if (block.n == 1 && block.k > 0) k = (k / 100 + 1) * block.k;
@@ -265,7 +263,7 @@ TEST(WeightLayout, NanScaleIsCorrupt) {
 
 TEST(WeightLayout, RefusalsNameTheRule) {
   const auto reason = [](const std::string& format, const std::string& activation) {
-    return can_lay_out(format_by_name(format), testing::activation_by_name(activation)).reason;
+    return can_lay_out(format_by_name(format), activation_by_name(activation)).reason;
   };
   EXPECT_EQ(
       reason("uint5:g64:fp16:zp", "fp8"),
@@ -321,7 +319,7 @@ TEST(WeightLayout, RefusesExactlyWhatTheOperandDoesNotHold) {
                                             (operand.is_integer() ? 128.0 / 127 : 1) &&
                    formats::decode(operand, formats::encode(operand, scaled)) == scaled;
           });
-        const bool accepted = can_lay_out(format, testing::activation_by_name(name)).ok;
+        const bool accepted = can_lay_out(format, activation_by_name(name)).ok;
         SCOPED_TRACE(formats::to_string(format) + " by " + name);
         EXPECT_TRUE(exact || !accepted);
         // What some shift would make exact but no decoder does yet.

@@ -198,16 +198,24 @@ PackedWeight GemmPlanner::pack(const CudaGemmPlan& plan, const WeightSource& sou
                   to.bytes, to.data, packed.bytes.size());
   jit::copy_to_device(to.data, packed.bytes, nullptr);
   jit::synchronize(nullptr);
+  return wrap(plan, std::move(to));
+}
+
+PackedWeight GemmPlanner::wrap(const CudaGemmPlan& plan, kernels::DeviceBuffer packed) {
+  const GemmDesc& desc = plan.desc();
+  const PackedShape shape = PackedShape::of(plan.layout(), desc.n, desc.k);
+  SABREWING_CHECK(packed.data != nullptr && packed.bytes >= shape.bytes, kInvalidArgument,
+                  "[pack] {} packed bytes, {} expected", packed.bytes, shape.bytes);
   PackedWeight weight;
   weight.layout = kLayoutName;
   weight.version = WeightLayout::kVersion;
   weight.format = desc.weight;
   weight.n = desc.n;
   weight.k = desc.k;
-  weight.padded_n = packed.shape.row_blocks * 64;
-  weight.padded_k = packed.shape.slabs * plan.layout().slab_k;
-  weight.expert_stride_bytes = packed.bytes.size();
-  weight.bytes = std::move(to);
+  weight.padded_n = shape.row_blocks * 64;
+  weight.padded_k = shape.slabs * plan.layout().slab_k;
+  weight.expert_stride_bytes = shape.bytes;
+  weight.bytes = std::move(packed);
   return weight;
 }
 

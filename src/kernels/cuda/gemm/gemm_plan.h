@@ -52,6 +52,9 @@ class GemmPlanner {
   /// Packs on the host and copies to the device, into `to` when it has memory; complete when it returns.
   PackedWeight pack(const CudaGemmPlan& plan, const WeightSource& source, kernels::DeviceBuffer to = {});
 
+  /// A weight whose packed bytes are in `packed` already.
+  static PackedWeight wrap(const CudaGemmPlan& plan, kernels::DeviceBuffer packed);
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

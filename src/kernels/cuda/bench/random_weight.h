@@ -8,7 +8,7 @@
 
 #include "kernels/cuda/gemm/weight_layout.h"
 
-namespace sabrewing::kernels::cuda::testing {
+namespace sabrewing::kernels::cuda {
 
 /// "mxfp4", "mxfp8", "nvfp4", "int4g128", "int4g64", "int4row", "fp8row", "fp8block": the names of the
 /// benchmark files; else ELEMENT:BLOCK:SCALE[:zp|:fzp], as in "uint3:g64:fp16:zp", "float6e3m2:row:fp32",
@@ -53,4 +53,4 @@ struct RandomWeight {
 /// Random BF16 numbers from a normal distribution.
 std::vector<std::uint16_t> random_bf16(std::size_t count, std::uint32_t seed);
 
-}  // namespace sabrewing::kernels::cuda::testing
+}  // namespace sabrewing::kernels::cuda

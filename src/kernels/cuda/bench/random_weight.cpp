@@ -1,15 +1,17 @@
-#include "gemm_problem.h"
+#include "kernels/cuda/bench/random_weight.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <sstream>
+#include <string_view>
 
 #include "formats/numeric/bit_stream.h"
 #include "formats/numeric/element_type.h"
 #include "formats/numeric/float16.h"
 
-namespace sabrewing::kernels::cuda::testing {
+namespace sabrewing::kernels::cuda {
 
 using formats::ActivationFormat;
 using formats::WeightFormat;
@@ -17,13 +19,22 @@ using formats::ZeroPoint;
 
 namespace {
 
+std::int64_t parse_extent(std::string_view text, const std::string& block) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  SABREWING_CHECK(error == std::errc() && end == text.data() + text.size() && value >= 1, kInvalidArgument,
+                  "[bench] unknown block {}: row, tensor, g64 or 128x128 expected", block);
+  return value;
+}
+
 formats::BlockShape parse_block(const std::string& text) {
   if (text == "row") return {1, 0};
   if (text == "tensor") return {0, 0};
-  if (text.starts_with('g')) return {1, std::stoll(text.substr(1))};
-  const std::size_t x = text.find('x');
-  SABREWING_CHECK(x != std::string::npos, kInvalidArgument, "[test] unknown block {}", text);
-  return {std::stoll(text.substr(0, x)), std::stoll(text.substr(x + 1))};
+  const std::string_view view = text;
+  if (view.starts_with('g')) return {1, parse_extent(view.substr(1), text)};
+  const std::size_t x = view.find('x');
+  const std::string_view rows = view.substr(0, x);
+  return {parse_extent(rows, text), parse_extent(x == std::string::npos ? "" : view.substr(x + 1), text)};
 }
 
 float read_number(formats::ElementType type, const std::byte* from) {
@@ -46,11 +57,11 @@ WeightFormat format_by_name(const std::string& name) {
   std::vector<std::string> parts;
   std::istringstream stream(name);
   for (std::string part; std::getline(stream, part, ':');) parts.push_back(part);
-  SABREWING_CHECK(parts.size() == 3 || parts.size() == 4, kInvalidArgument, "[test] unknown weight format {}",
-                  name);
+  SABREWING_CHECK(parts.size() == 3 || parts.size() == 4, kInvalidArgument,
+                  "[bench] unknown weight format {}", name);
   const auto element = formats::parse_element_type(parts[0]);
   const auto scale = formats::parse_element_type(parts[2]);
-  SABREWING_CHECK(element && scale, kInvalidArgument, "[test] unknown weight format {}", name);
+  SABREWING_CHECK(element && scale, kInvalidArgument, "[bench] unknown weight format {}", name);
   WeightFormat format = WeightFormat::scaled(*element, parse_block(parts[1]), *scale);
   if (parts.size() == 4) format.zero_point = parts[3] == "zp" ? ZeroPoint::kInteger : ZeroPoint::kFloat;
   return format;
@@ -66,7 +77,7 @@ ActivationFormat activation_by_name(const std::string& name) {
   if (name == "fp8g128") return ActivationFormat::per_group(formats::kE4M3, 128, formats::kFP32);
   if (name == "int8g128") return ActivationFormat::per_group(int8, 128, formats::kFP32);
   if (name == "mxfp8") return ActivationFormat::mx(formats::kE4M3);
-  fail(ErrorCode::kInvalidArgument, "[test] unknown activation format {}", name);
+  fail(ErrorCode::kInvalidArgument, "[bench] unknown activation format {}", name);
 }
 
 RandomWeight::RandomWeight(const WeightFormat& weight_format, std::int64_t rows, std::int64_t columns,
@@ -173,4 +184,4 @@ std::vector<std::uint16_t> random_bf16(std::size_t count, std::uint32_t seed) {
   return out;
 }
 
-}  // namespace sabrewing::kernels::cuda::testing
+}  // namespace sabrewing::kernels::cuda

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "jit/device.h"
+#include "jit/module.h"
+#include "jit/nvrtc_compiler.h"
+#include "kernels/cuda/bench/random_weight.h"
+#include "kernels/cuda/gemm/gemm_kernel.h"
+#include "kernels/cuda/gemm/gemm_plan.h"
+
+namespace sabrewing::kernels::cuda {
+
+/// A device with what timing and checking need: a stream, a compiler, small kernels.
+class BenchDevice {
+ public:
+  BenchDevice(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler);
+
+  const jit::DevicePtr& device() const { return device_; }
+  jit::Compiler& compiler() { return *compiler_; }
+  const std::shared_ptr<jit::Compiler>& shared_compiler() const { return compiler_; }
+  jit::StreamHandle stream() const { return stream_; }
+
+  /// Complete when it returns.
+  jit::DeviceBuffer upload(std::span<const std::byte> bytes);
+
+  /// Median microseconds of a call inside a CUDA graph of several; `enqueue(i)` puts call i on the stream.
+  /// With `burst` the card rests for 50 ms before each burst of five replays, so that long kernels are not
+  /// read at the clocks that earlier ones left behind.
+  double time(const std::function<void(int)>& enqueue, double estimate_us, bool burst);
+
+ private:
+  friend class GemmCell;
+
+  jit::DevicePtr device_;
+  jit::Stream stream_;
+  std::shared_ptr<jit::Compiler> compiler_;
+  std::unique_ptr<jit::Module> tools_;
+  jit::Kernel spin_, reference_, gather_, differences_;
+};
+
+struct GemmErrors {
+  double frobenius = 0;  ///< relative, against float64
+  double p999 = 0;       ///< 99.9th percentile of |error| over the root mean square of the reference's token
+};
+
+/// The largest relative Frobenius error that a kernel may have.
+double error_bound(const WeightLayout& layout, bool scale_after, DType output);
+
+/// A random weight on the device, with copies to rotate through, and activations.
+class GemmCell {
+ public:
+  /// With `rotate` there are so many copies that they exceed four L2 caches. With `all_rows` every output is
+  /// checked, else some hundreds of rows.
+  GemmCell(BenchDevice& bench, const formats::WeightFormat& format, std::int64_t n, std::int64_t k,
+           std::int64_t max_m, bool rotate, bool all_rows);
+
+  const WeightLayout& layout() const { return layout_; }
+  std::int64_t n() const { return weight_.n; }
+  std::int64_t k() const { return weight_.k; }
+
+  /// Operands of call `copy` with `m` rows, for a kernel and for a plan.
+  GemmOperands operands(std::int64_t m, std::size_t copy) const { return operands(m, copy, y_); }
+  GemmArgs args(const CudaGemmPlan& plan, const PackedWeight& weight, std::int64_t m) const;
+  /// A packed weight for each copy.
+  std::vector<PackedWeight> packed(const CudaGemmPlan& plan) const;
+
+  /// Computes what `check` compares with.
+  void make_reference(std::int64_t m);
+  /// Runs `enqueue(y)` twice into poisoned memory. Throws when a guard changed or the runs differ.
+  GemmErrors check(const std::function<void(void* y, bool second)>& enqueue, std::int64_t m, DType output);
+  GemmErrors check(const GemmKernel& kernel, std::int64_t m, DType output, bool overlap);
+
+  /// The time that memory and arithmetic of an H200 need at least, microseconds.
+  double floor_us(std::int64_t m) const;
+
+ private:
+  GemmOperands operands(std::int64_t m, std::size_t copy, const jit::DeviceBuffer& y) const;
+
+  BenchDevice& bench_;
+  RandomWeight weight_;
+  WeightLayout layout_;
+  PackedHostWeight packed_;
+  std::vector<jit::DeviceBuffer> copies_;
+  jit::DeviceBuffer x_, values_, scales_, table_, rows_, y_, y2_, reference_;
+  std::vector<double> expected_;
+  int row_count_ = 0;
+};
+
+}  // namespace sabrewing::kernels::cuda

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
@@ -48,10 +49,11 @@ void read_bad_words(Fields& fields, const Service& service, engine::SamplingPara
     std::vector<std::int32_t> plain = tokenizer.encode(word);
     std::vector<std::int32_t> spaced = tokenizer.encode(" " + word);
     if (plain.empty()) continue;
-    // Where the space becomes a token of its own, what follows it is the plain form.
-    const bool joined = spaced.size() == plain.size() && spaced != plain;
+    // Where the space is a token of its own, what follows it is the plain form.
+    const bool covered =
+        spaced.size() >= plain.size() && std::equal(plain.rbegin(), plain.rend(), spaced.rbegin());
     params.bad_words.push_back(std::move(plain));
-    if (joined) params.bad_words.push_back(std::move(spaced));
+    if (!covered) params.bad_words.push_back(std::move(spaced));
   }
 }
 

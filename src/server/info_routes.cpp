@@ -31,6 +31,20 @@ void handle_models(const std::shared_ptr<Service>& service, const ExchangePtr& e
   exchange->respond(json_response({{"object", "list"}, {"data", std::move(list)}}));
 }
 
+void handle_tokenizer_info(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
+  service->tokenizer("tokenizer_info");
+  OrderedJson info = {{"bos_token", nullptr}, {"eos_token", nullptr}, {"pad_token", nullptr}};
+  std::string source = service->options().chat_template;
+  if (const auto& templates = service->model().chat_templates) {
+    info.update(templates->special_tokens());
+    if (source.empty()) source = templates->source("default");
+  }
+  info["chat_template"] = source.empty() ? OrderedJson() : OrderedJson(source);
+  info["vocab_size"] = service->engine().vocabulary();
+  info["model_max_length"] = service->engine().max_context();
+  exchange->respond(json_response(info));
+}
+
 void handle_server_info(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const engine::LoadedModel& model = service->model();
   OrderedJson modules = OrderedJson::array();

@@ -109,6 +109,7 @@ const Route& find_route(const Service& service, const Request& request) {
 
 const std::vector<Route>& routes() {
   static const std::vector<Route> table = {
+      {"GET", "/", handle_page, true},
       {"GET", "/health", handle_health, true},
       {"GET", "/ping", handle_health, true},
       {"POST", "/ping", handle_health, true},
@@ -116,6 +117,7 @@ const std::vector<Route>& routes() {
       {"GET", "/version", handle_version},
       {"GET", "/v1/models", handle_models},
       {"GET", "/server_info", handle_server_info},
+      {"GET", "/tokenizer_info", handle_tokenizer_info},
       {"GET", "/metrics", handle_metrics},
       {"POST", "/tokenize", handle_tokenize},
       {"POST", "/detokenize", handle_detokenize},

@@ -27,6 +27,8 @@ void handle_health(const std::shared_ptr<Service>& service, const ExchangePtr& e
 void handle_ready(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 void handle_version(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 void handle_models(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+void handle_page(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+void handle_tokenizer_info(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 void handle_server_info(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 void handle_metrics(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 void handle_tokenize(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);

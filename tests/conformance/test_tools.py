@@ -74,7 +74,7 @@ def test_stream(qwen, choice):
     {"tool_choice": "required"},
     {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "absent"}}},
     {"tools": [WEATHER], "tool_choice": "sometimes"},
-    {"tools": [{"type": "function", "function": {"name": "a b", "parameters": {}}}]},
+    {"tools": [{"type": "function", "function": {"parameters": {}}}]},
     {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]},
     {"tools": [{"type": "browser"}]},
 ])

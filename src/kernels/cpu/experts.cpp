@@ -13,6 +13,7 @@ constexpr std::int64_t kSegmentRows = 192;
 constexpr std::int64_t kStageRows = 8;
 constexpr std::int64_t kTaskColumns = kMaxPanels * kPanelRows;
 constexpr std::int64_t kGluColumns = 2 * kPanelRows;  // of the intermediate, in one task
+constexpr std::int64_t kGluRows = 8;                  // activated at once
 
 /// Consecutive rows of one expert in the sorted order.
 struct Segment {
@@ -220,6 +221,7 @@ void Experts::run(const ExpertsPlan& plan, const ExpertsArgs& args) const {
     task.rows = rows + segment.first;
     task.row_count = segment.rows;
     task.out = space.out + static_cast<std::size_t>(worker) * space.out_floats;
+    task.out_stride = task.panels * kPanelRows;
     task.scratch = space.scratch + static_cast<std::size_t>(worker) * kPanelScratchBytes;
     return task;
   };
@@ -227,7 +229,7 @@ void Experts::run(const ExpertsPlan& plan, const ExpertsArgs& args) const {
   const std::int64_t up_panels = 2 * panel_count(desc.intermediate);
   const std::int64_t up_tasks = (up_panels + kMaxPanels - 1) / kMaxPanels;
   const auto* bias13 = static_cast<const float*>(weights.bias13.data);
-  pool_.parallel_for(segments * up_tasks, [&](std::int64_t index, int worker) {
+  for_chunks(pool_, segments * up_tasks, [&](std::int64_t index, int worker) {
     const Segment& segment = space.segments[index / up_tasks];
     const std::int64_t first_panel = index % up_tasks * kMaxPanels;
     const PanelTask task =
@@ -236,46 +238,59 @@ void Experts::run(const ExpertsPlan& plan, const ExpertsArgs& args) const {
     const std::int64_t first = first_panel / 2 * kPanelRows;
     const std::int64_t columns = std::min(kGluColumns, desc.intermediate - first);
     const float* gate_bias = desc.bias ? bias13 + segment.expert * 2 * desc.intermediate + first : nullptr;
-    for (std::int64_t i = 0; i < segment.rows; ++i) {
-      float gate[kGluColumns];
-      float up[kGluColumns];
-      const float* out = task.out + i * task.panels * kPanelRows;
-      for (std::int64_t c = 0; c < columns; ++c) {
-        const std::int64_t at = c / kPanelRows * 2 * kPanelRows + c % kPanelRows;
-        gate[c] = out[at];
-        up[c] = out[at + kPanelRows];
-      }
-      if (desc.bias) {
-        for (std::int64_t c = 0; c < columns; ++c) {
-          gate[c] += gate_bias[c];
-          up[c] += gate_bias[desc.intermediate + c];
+    alignas(64) float gate[kGluRows * kGluColumns];
+    alignas(64) float up[kGluRows * kGluColumns];
+    for (std::int64_t row = 0; row < segment.rows; row += kGluRows) {
+      const std::int64_t rows = std::min(kGluRows, segment.rows - row);
+      for (std::int64_t i = 0; i < rows; ++i) {
+        const float* out = task.out + (row + i) * task.out_stride;
+        float* row_gate = gate + i * columns;
+        float* row_up = up + i * columns;
+        // Panels alternate: 16 columns of gate, 16 of up.
+        for (std::int64_t c = 0; c < columns; c += kPanelRows, out += 2 * kPanelRows) {
+          const std::int64_t count = std::min<std::int64_t>(kPanelRows, columns - c);
+          std::copy_n(out, count, row_gate + c);
+          std::copy_n(out + kPanelRows, count, row_up + c);
+        }
+        if (desc.bias) {
+          for (std::int64_t c = 0; c < columns; ++c) {
+            row_gate[c] += gate_bias[c];
+            row_up[c] += gate_bias[desc.intermediate + c];
+          }
         }
       }
       if (desc.activation == GluActivation::kSilu)
-        own.ops.silu_glu(gate, up, columns, gate);
+        own.ops.silu_glu(gate, up, rows * columns, gate);
       else
-        own.ops.clamped_swiglu(gate, up, columns, desc.limit, gate);
-      own.down.stage_part(gate, first, columns,
-                          space.h + static_cast<std::size_t>(segment.first + i) * own.down.row_bytes());
+        own.ops.clamped_swiglu(gate, up, rows * columns, desc.limit, gate);
+      for (std::int64_t i = 0; i < rows; ++i)
+        own.down.stage_part(
+            gate + i * columns, first, columns,
+            space.h + static_cast<std::size_t>(segment.first + row + i) * own.down.row_bytes());
     }
   });
 
   const std::int64_t down_panels = panel_count(desc.hidden);
   const std::int64_t down_tasks = (down_panels + kMaxPanels - 1) / kMaxPanels;
   const auto* bias2 = static_cast<const float*>(weights.bias2.data);
-  pool_.parallel_for(segments * down_tasks, [&](std::int64_t index, int worker) {
+  for_chunks(pool_, segments * down_tasks, [&](std::int64_t index, int worker) {
     const Segment& segment = space.segments[index / down_tasks];
     const std::int64_t first_panel = index % down_tasks * kMaxPanels;
-    const PanelTask task =
-        make_task(own.down, weights.w2, segment, first_panel, down_panels, space.h_rows, worker);
-    own.down.kernel()(task);
+    PanelTask task = make_task(own.down, weights.w2, segment, first_panel, down_panels, space.h_rows, worker);
     const std::int64_t first = first_panel * kPanelRows;
     const std::int64_t columns = std::min<std::int64_t>(task.panels * kPanelRows, desc.hidden - first);
+    float* partial = space.partial + segment.first * desc.hidden + first;
+    const bool in_place = columns == task.panels * kPanelRows;
+    if (in_place) {
+      task.out = partial;
+      task.out_stride = desc.hidden;
+    }
+    own.down.kernel()(task);
     const float* bias = desc.bias ? bias2 + segment.expert * desc.hidden + first : nullptr;
-    for (std::int64_t i = 0; i < segment.rows; ++i) {
-      const float* out = task.out + i * task.panels * kPanelRows;
-      float* partial = space.partial + (segment.first + i) * desc.hidden + first;
-      for (std::int64_t c = 0; c < columns; ++c) partial[c] = desc.bias ? out[c] + bias[c] : out[c];
+    for (std::int64_t i = 0; i < segment.rows; ++i, partial += desc.hidden) {
+      if (!in_place) std::copy_n(task.out + i * task.out_stride, columns, partial);
+      if (desc.bias)
+        for (std::int64_t c = 0; c < columns; ++c) partial[c] += bias[c];
     }
   });
 

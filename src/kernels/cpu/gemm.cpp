@@ -180,17 +180,20 @@ void Gemm::run(const GemmPlan& plan, const GemmArgs& args) const {
     task.k = desc.k;
     task.rows = space.rows + first_row;
     task.row_count = std::min(space.block, m - first_row);
-    task.out = space.out + static_cast<std::size_t>(worker) * space.out_floats;
     task.scratch = space.scratch + static_cast<std::size_t>(worker) * kPanelScratchBytes;
-    operand.kernel()(task);
-
     const std::int64_t first_column = first_panel * kPanelRows;
     const std::int64_t columns = std::min<std::int64_t>(task.panels * kPanelRows, desc.n - first_column);
+    const bool in_place = args.c.dtype == DType::kF32 && columns == task.panels * kPanelRows;
+    task.out = in_place ? args.c.row<float>(first_row) + first_column
+                        : space.out + static_cast<std::size_t>(worker) * space.out_floats;
+    task.out_stride = in_place ? args.c.row_stride : task.panels * kPanelRows;
+    operand.kernel()(task);
+
     for (std::int64_t i = 0; i < task.row_count; ++i) {
-      float* out = task.out + i * task.panels * kPanelRows;
+      float* out = task.out + i * task.out_stride;
       if (desc.bias)
         for (std::int64_t c = 0; c < columns; ++c) out[c] += args.bias[first_column + c];
-      store_row(out, args.c, first_row + i, first_column, columns);
+      if (!in_place) store_row(out, args.c, first_row + i, first_column, columns);
     }
   };
   pool_.parallel_for(tasks_m * tasks_n, std::ref(multiply));

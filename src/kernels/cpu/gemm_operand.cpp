@@ -176,6 +176,18 @@ void Operand::stage_part(const float* x, std::int64_t first, std::int64_t count,
   }
 }
 
+void for_chunks(ThreadPool& pool, std::int64_t count,
+                const std::function<void(std::int64_t index, int worker)>& task) {
+  constexpr std::int64_t kNeighbours = 4;
+  constexpr std::int64_t kChunksPerThread = 16;
+  const std::int64_t size =
+      std::clamp<std::int64_t>(count / (pool.threads() * kChunksPerThread), 1, kNeighbours);
+  pool.parallel_for((count + size - 1) / size, [&](std::int64_t chunk, int worker) {
+    for (std::int64_t index = chunk * size; index < std::min(count, (chunk + 1) * size); ++index)
+      task(index, worker);
+  });
+}
+
 void load_row(const Matrix& x, std::int64_t row, float* to) {
   if (x.dtype == DType::kF32) {
     std::memcpy(to, x.row<float>(row), static_cast<std::size_t>(x.cols) * sizeof(float));

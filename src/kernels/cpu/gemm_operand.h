@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
+#include "core/thread_pool.h"
 #include "formats/scheme/weight_format.h"
 #include "kernels/cpu/ops_kernels.h"
 #include "kernels/cpu/pack.h"
@@ -81,6 +83,11 @@ class WorkspaceCursor {
   std::byte* base_;
   std::size_t used_ = 0;
 };
+
+/// `task(index, worker)` for each index in [0, count). A worker takes a few neighbours at a time where there
+/// are many: a panel kernel fetches ahead what lies behind its own panels.
+void for_chunks(ThreadPool& pool, std::int64_t count,
+                const std::function<void(std::int64_t index, int worker)>& task);
 
 /// Row `row` of an F32 or BF16 matrix as floats.
 void load_row(const Matrix& x, std::int64_t row, float* to);

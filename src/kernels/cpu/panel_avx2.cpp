@@ -138,7 +138,7 @@ void run_f32(const PanelTask& task) {
   using Tile = void (*)(Bytes, Bytes, const Bytes*, std::int64_t, std::int64_t, float*, std::int64_t);
   static constexpr Tile kTiles[kTileF32] = {tile_f32<Format, 1>, tile_f32<Format, 2>, tile_f32<Format, 3>,
                                             tile_f32<Format, 4>, tile_f32<Format, 5>, tile_f32<Format, 6>};
-  const std::int64_t stride = task.panels * kPanelRows;
+  const std::int64_t stride = task.out_stride;
   const std::int64_t cut = task.row_count <= kTileF32 ? task.k : kCut;
   for (int p = 0; p < task.panels; ++p) {
     const Bytes panel = task.weights + static_cast<std::size_t>(p) * task.panel_stride;
@@ -206,7 +206,7 @@ void tile_int8(Bytes panel, Bytes scales, std::int64_t k, const Bytes* rows, flo
 void run_int8(const PanelTask& task) {
   using Tile = void (*)(Bytes, Bytes, std::int64_t, const Bytes*, float*, std::int64_t);
   static constexpr Tile kTiles[kTileInt8] = {tile_int8<1>, tile_int8<2>, tile_int8<3>, tile_int8<4>};
-  const std::int64_t stride = task.panels * kPanelRows;
+  const std::int64_t stride = task.out_stride;
   for (int p = 0; p < task.panels; ++p) {
     const Bytes panel = task.weights + static_cast<std::size_t>(p) * task.panel_stride;
     const Bytes scales = task.scales + static_cast<std::size_t>(p) * task.panel_stride;

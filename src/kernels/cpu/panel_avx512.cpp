@@ -1,8 +1,8 @@
-// AVX-512 inner loops: 6 rows of activations by 4 (FP32 multiply-add) or 2 (integers) panels in registers.
-// K is cut so that the weights of a cut stay in the first-level cache, for the integer products decoded there
-// (MXFP4 to bytes, BF16 to 13 bits), and the sums of a tile are kept in `out` between cuts. Few rows take
-// MXFP4 and FP32 products in one cut and decode as they stream. An output sees the same operations in the
-// same order whatever the number of rows.
+// AVX-512 inner loops: 6 rows of activations by 4 panels (FP32 multiply-add) or 7 by 2 (integers) in
+// registers. K is cut so that the weights of a cut stay in the first-level cache, for the integer products
+// decoded there (MXFP4 to bytes, BF16 to 13 bits), and the sums of a tile are kept in `out` between cuts. Few
+// rows take MXFP4 and FP32 products in one cut and decode as they stream. An output sees the same operations
+// in the same order whatever the number of rows.
 
 #include <immintrin.h>
 
@@ -11,14 +11,14 @@
 namespace sabrewing::kernels::cpu {
 namespace {
 
-constexpr int kTileRows = 6;
+constexpr int kTileF32 = 6;
+constexpr int kTileInt = 7;
 constexpr std::int64_t kCutF32 = 192;         // of K
 constexpr std::int64_t kCutGroups = 16;       // of K / kGroup
 constexpr std::int64_t kCutInt16 = 8;         // of K / kGroup
 constexpr std::size_t kPrefetchInt16 = 2048;  // ahead of the weights being converted
 constexpr int kAheadInt16 = 256;              // per group of a tile
 constexpr std::int64_t kStreamRows = 3;       // up to which MXFP4 takes four panels at once
-constexpr std::int64_t kDirectRows = 12;      // up to which MXFP4 is decoded in each tile
 constexpr std::int64_t kAheadBytes = 128;     // per group of a tile, of the next cut of each panel
 constexpr std::int64_t kPrefetchGroups = 12;  // kPrefetchBytes of MXFP4 values
 constexpr std::size_t kPrefetchBytes = 3072;  // ahead of the weights being read
@@ -199,24 +199,24 @@ void tile_f32(const Panels& w, const Bytes* rows, std::int64_t begin, std::int64
   }
 }
 
-/// Rows of the next tile when `left` are left: 6, or two tiles of like size at the end.
-SABREWING_INLINE std::int64_t tile_rows(std::int64_t left) {
-  if (left >= 2 * kTileRows || left == kTileRows) return kTileRows;
-  return left < kTileRows ? left : (left + 1) / 2;
+/// Rows of the next tile when `left` are left: tiles of at most `most` rows and of like size.
+SABREWING_INLINE std::int64_t tile_rows(std::int64_t left, std::int64_t most) {
+  const std::int64_t tiles = (left + most - 1) / most;
+  return (left + tiles - 1) / tiles;
 }
 
 template <typename Format, int P>
 void run_panels_f32(const Panels& w, const Bytes* rows, std::int64_t count, float* out, std::int64_t stride) {
   using Tile = void (*)(const Panels&, const Bytes*, std::int64_t, std::int64_t, float*, std::int64_t);
-  static constexpr Tile kTiles[kTileRows] = {tile_f32<Format, 1, P>, tile_f32<Format, 2, P>,
-                                             tile_f32<Format, 3, P>, tile_f32<Format, 4, P>,
-                                             tile_f32<Format, 5, P>, tile_f32<Format, 6, P>};
-  const std::int64_t cut = count <= kTileRows ? w.k : kCutF32;
+  static constexpr Tile kTiles[kTileF32] = {tile_f32<Format, 1, P>, tile_f32<Format, 2, P>,
+                                            tile_f32<Format, 3, P>, tile_f32<Format, 4, P>,
+                                            tile_f32<Format, 5, P>, tile_f32<Format, 6, P>};
+  const std::int64_t cut = count <= kTileF32 ? w.k : kCutF32;
   for (std::int64_t begin = 0; begin < w.k; begin += cut) {
     const std::int64_t end = begin + cut < w.k ? begin + cut : w.k;
     std::int64_t tile = 0;
     for (std::int64_t row = 0; row < count; row += tile) {
-      tile = tile_rows(count - row);
+      tile = tile_rows(count - row, kTileF32);
       kTiles[tile - 1](w, rows + row, begin, end, out + row * stride, stride);
     }
   }
@@ -224,7 +224,7 @@ void run_panels_f32(const Panels& w, const Bytes* rows, std::int64_t count, floa
 
 template <typename Format>
 void run_f32(const PanelTask& task) {
-  const std::int64_t stride = task.panels * kPanelRows;
+  const std::int64_t stride = task.out_stride;
   int done = 0;
   while (done < task.panels) {
     const Panels w = panels_from(task, done);
@@ -256,31 +256,18 @@ struct DecodedGroup {
   alignas(64) float scales[P][kPanelRows];
 };
 
-template <int P>
-void decode_groups(const Panels& w, std::int64_t first, std::int64_t groups, DecodedGroup<P>* to) {
-  const __m512i table = unsigned_table();
-  for (int p = 0; p < P; ++p) {
-    const Bytes codes = w.first + static_cast<std::size_t>(p) * w.stride + first * kGroup * kPanelRows / 2;
-    const Bytes scales = w.scales + static_cast<std::size_t>(p) * w.stride + first * kPanelRows;
-    for (std::int64_t g = 0; g < groups; ++g) {
-      SABREWING_UNROLL
-      for (int eight = 0; eight < 4; ++eight) {
-        const __m512i pair = load(codes + (g * 4 + eight) * 64);
-        _mm512_store_si512(to[g].values[2 * eight][p], _mm512_permutexvar_epi8(pair, table));
-        _mm512_store_si512(to[g].values[2 * eight + 1][p],
-                           _mm512_permutexvar_epi8(_mm512_srli_epi16(pair, 4), table));
-      }
-      _mm512_store_ps(to[g].scales[p], decode_e8m0(scales + g * kPanelRows));
-    }
-  }
-}
+/// Where the tiles of a product find their weights.
+enum class Weights : std::uint8_t {
+  kPanels,   ///< in the panels
+  kKeep,     ///< in the panels; decoded they are kept for the tiles that follow
+  kDecoded,  ///< where kKeep put them
+};
 
-/// Adds groups [begin, end): from `decoded` (whose first is `begin`) or straight from the panels. In the
-/// first case it prefetches from `ahead` of each panel, unless null, what the next cut will decode: the
-/// memory works while the tiles of this cut compute.
-template <bool Decoded, int M, int P>
-void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, const Bytes* rows,
-               std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
+/// Adds groups [begin, end); `decoded` begins with group `begin`. Prefetches from `ahead` of each panel,
+/// unless null, what the next cut will decode: the memory works while the tiles of this cut compute.
+template <Weights From, int M, int P>
+void tile_int8(const Panels& w, DecodedGroup<P>* decoded, Bytes ahead, const Bytes* rows, std::int64_t begin,
+               std::int64_t end, float* out, std::int64_t stride) {
   const __m512i table = unsigned_table();
   __m512 sum[M][P];
   SABREWING_UNROLL
@@ -290,7 +277,7 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, con
       sum[m][p] = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out + m * stride + p * kPanelRows);
   }
   for (std::int64_t g = begin; g < end; ++g) {
-    if (Decoded && ahead != nullptr) {
+    if (From != Weights::kPanels && ahead != nullptr) {
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p) {
         const Bytes at = ahead + static_cast<std::size_t>(p) * w.stride + (g - begin) * kAheadBytes;
@@ -313,12 +300,13 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, con
       __m512i v[P];
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p) {
-        if (Decoded) {
+        if (From == Weights::kDecoded) {
           v[p] = _mm512_load_si512(decoded[g - begin].values[q][p]);
         } else {
           const Bytes at = w.first + static_cast<std::size_t>(p) * w.stride + (g * 4 + q / 2) * 64;
-          if (q % 2 == 0) prefetch(at + distance);
+          if (From == Weights::kPanels && q % 2 == 0) prefetch(at + distance);
           v[p] = _mm512_permutexvar_epi8(q % 2 == 0 ? load(at) : _mm512_srli_epi16(load(at), 4), table);
+          if (From == Weights::kKeep) _mm512_store_si512(decoded[g - begin].values[q][p], v[p]);
         }
       }
       SABREWING_UNROLL
@@ -330,9 +318,14 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, con
     }
     __m512 scale[P];
     SABREWING_UNROLL
-    for (int p = 0; p < P; ++p)
-      scale[p] = Decoded ? _mm512_load_ps(decoded[g - begin].scales[p])
-                         : decode_e8m0(w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows);
+    for (int p = 0; p < P; ++p) {
+      if (From == Weights::kDecoded) {
+        scale[p] = _mm512_load_ps(decoded[g - begin].scales[p]);
+      } else {
+        scale[p] = decode_e8m0(w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows);
+        if (From == Weights::kKeep) _mm512_store_ps(decoded[g - begin].scales[p], scale[p]);
+      }
+    }
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m) {
       const __m512 a = _mm512_castsi512_ps(broadcast_int(rows[m], g * kInt8GroupBytes + kGroup));
@@ -349,51 +342,53 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, con
 }
 
 template <int P>
-using Int8Tile = void (*)(const Panels&, const DecodedGroup<P>*, Bytes, const Bytes*, std::int64_t,
-                          std::int64_t, float*, std::int64_t);
+using Int8Tile = void (*)(const Panels&, DecodedGroup<P>*, Bytes, const Bytes*, std::int64_t, std::int64_t,
+                          float*, std::int64_t);
 
-template <bool Decoded, int P>
-void run_tile_int8(std::int64_t tile, const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead,
+template <Weights From, int P>
+void run_tile_int8(std::int64_t tile, const Panels& w, DecodedGroup<P>* decoded, Bytes ahead,
                    const Bytes* rows, std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
-  static constexpr Int8Tile<P> kTiles[kTileRows] = {tile_int8<Decoded, 1, P>, tile_int8<Decoded, 2, P>,
-                                                    tile_int8<Decoded, 3, P>, tile_int8<Decoded, 4, P>,
-                                                    tile_int8<Decoded, 5, P>, tile_int8<Decoded, 6, P>};
+  static constexpr Int8Tile<P> kTiles[kTileInt] = {
+      tile_int8<From, 1, P>, tile_int8<From, 2, P>, tile_int8<From, 3, P>, tile_int8<From, 4, P>,
+      tile_int8<From, 5, P>, tile_int8<From, 6, P>, tile_int8<From, 7, P>};
   kTiles[tile - 1](w, decoded, ahead, rows, begin, end, out, stride);
 }
 
 template <int P>
 void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::int64_t stride) {
   const std::int64_t groups = w.k / kGroup;
-  if (task.row_count <= kDirectRows) {
-    std::int64_t tile = 0;
-    for (std::int64_t row = 0; row < task.row_count; row += tile) {
-      tile = tile_rows(task.row_count - row);
-      run_tile_int8<false, P>(tile, w, nullptr, nullptr, task.rows + row, 0, groups, out + row * stride,
-                              stride);
-    }
+  if (task.row_count <= kTileInt) {
+    run_tile_int8<Weights::kPanels, P>(task.row_count, w, nullptr, nullptr, task.rows, 0, groups, out,
+                                       stride);
     return;
   }
   static_assert(sizeof(DecodedGroup<P>) * kCutGroups <= kPanelScratchBytes);
   auto* decoded = reinterpret_cast<DecodedGroup<P>*>(task.scratch);
   for (std::int64_t begin = 0; begin < groups; begin += kCutGroups) {
     const std::int64_t end = begin + kCutGroups < groups ? begin + kCutGroups : groups;
-    decode_groups<P>(w, begin, end - begin, decoded);
-    // Behind the last cut are the scales and values of the next panel.
+    // After the last cut the next P panels are likely to be read.
     constexpr std::int64_t kCutBytes = kCutGroups * kGroup * kPanelRows / 2;
-    const Bytes next = w.first + end * kGroup * kPanelRows / 2;
+    const std::size_t behind = static_cast<std::size_t>(P) * w.stride;
+    const auto ahead = static_cast<std::size_t>(end);
+    const Bytes next = w.first + (end < groups ? ahead * kGroup * kPanelRows / 2 : behind);
+    const Bytes next_scales = w.scales + (end < groups ? ahead * kPanelRows : behind);
+    for (int p = 0; p < P; ++p)
+      for (std::int64_t i = 0; i < kCutGroups * kPanelRows; i += 64)
+        prefetch(next_scales + static_cast<std::size_t>(p) * w.stride + i);
     std::int64_t prefetched = 0;
     std::int64_t tile = 0;
     for (std::int64_t row = 0; row < task.row_count; row += tile) {
-      tile = tile_rows(task.row_count - row);
-      run_tile_int8<true, P>(tile, w, decoded, prefetched < kCutBytes ? next + prefetched : nullptr,
-                             task.rows + row, begin, end, out + row * stride, stride);
+      tile = tile_rows(task.row_count - row, kTileInt);
+      const auto run = row == 0 ? run_tile_int8<Weights::kKeep, P> : run_tile_int8<Weights::kDecoded, P>;
+      run(tile, w, decoded, prefetched < kCutBytes ? next + prefetched : nullptr, task.rows + row, begin, end,
+          out + row * stride, stride);
       prefetched += (end - begin) * kAheadBytes;
     }
   }
 }
 
 void run_int8(const PanelTask& task) {
-  const std::int64_t stride = task.panels * kPanelRows;
+  const std::int64_t stride = task.out_stride;
   int done = 0;
   while (done < task.panels) {
     const Panels w = panels_from(task, done);
@@ -401,7 +396,8 @@ void run_int8(const PanelTask& task) {
     if (task.row_count <= kStreamRows && task.panels - done >= kMaxPanels) {
       // Few rows are bound by memory, which four streams keep busier than two.
       static constexpr Int8Tile<kMaxPanels> kTiles[kStreamRows] = {
-          tile_int8<false, 1, kMaxPanels>, tile_int8<false, 2, kMaxPanels>, tile_int8<false, 3, kMaxPanels>};
+          tile_int8<Weights::kPanels, 1, kMaxPanels>, tile_int8<Weights::kPanels, 2, kMaxPanels>,
+          tile_int8<Weights::kPanels, 3, kMaxPanels>};
       kTiles[task.row_count - 1](w, nullptr, nullptr, task.rows, 0, task.k / kGroup, out, stride);
       done += kMaxPanels;
     } else if (task.panels - done >= 2) {
@@ -558,8 +554,9 @@ template <int P>
 void run_panels_int16(const Panels& w, const PanelTask& task, float* out, std::int64_t stride) {
   using Tile = void (*)(const Panels&, const FixedGroup<P>*, Bytes, const Bytes*, std::int64_t, std::int64_t,
                         float*, std::int64_t);
-  static constexpr Tile kTiles[kTileRows] = {tile_int16<1, P>, tile_int16<2, P>, tile_int16<3, P>,
-                                             tile_int16<4, P>, tile_int16<5, P>, tile_int16<6, P>};
+  static constexpr Tile kTiles[kTileInt] = {tile_int16<1, P>, tile_int16<2, P>, tile_int16<3, P>,
+                                            tile_int16<4, P>, tile_int16<5, P>, tile_int16<6, P>,
+                                            tile_int16<7, P>};
   static_assert(sizeof(FixedGroup<P>) * kCutInt16 <= kPanelScratchBytes);
   constexpr std::int64_t kCutBytes = kCutInt16 * kGroup * kPanelRows * 2;
   const std::int64_t groups = (w.k + kGroup - 1) / kGroup;
@@ -567,12 +564,13 @@ void run_panels_int16(const Panels& w, const PanelTask& task, float* out, std::i
   for (std::int64_t begin = 0; begin < groups; begin += kCutInt16) {
     const std::int64_t end = begin + kCutInt16 < groups ? begin + kCutInt16 : groups;
     fix_groups<P>(w, begin, end - begin, fixed);
-    const Bytes next = w.first + end * kGroup * kPanelRows * 2;
+    const Bytes next = w.first + (end < groups ? static_cast<std::size_t>(end * kGroup * kPanelRows * 2)
+                                               : static_cast<std::size_t>(P) * w.stride);
     std::int64_t prefetched = 0;
     std::int64_t tile = 0;
     for (std::int64_t row = 0; row < task.row_count; row += tile) {
-      tile = tile_rows(task.row_count - row);
-      const Bytes ahead = task.row_count > kTileRows && prefetched < kCutBytes ? next + prefetched : nullptr;
+      tile = tile_rows(task.row_count - row, kTileInt);
+      const Bytes ahead = task.row_count > kTileInt && prefetched < kCutBytes ? next + prefetched : nullptr;
       kTiles[tile - 1](w, fixed, ahead, task.rows + row, begin, end, out + row * stride, stride);
       prefetched += (end - begin) * kAheadInt16;
     }
@@ -593,7 +591,7 @@ void run_int16(const PanelTask& task) {
   using Stream = void (*)(const Panels&, const PanelTask&, float*, std::int64_t);
   static constexpr Stream kStreams[kStreamRows] = {stream_panels_int16<1>, stream_panels_int16<2>,
                                                    stream_panels_int16<3>};
-  const std::int64_t stride = task.panels * kPanelRows;
+  const std::int64_t stride = task.out_stride;
   if (task.panels == kMaxPanels && task.row_count <= kStreamRows) {
     kStreams[task.row_count - 1](panels_from(task, 0), task, task.out, stride);
     return;

@@ -36,11 +36,11 @@ void tile(const PanelTask& task, int first_panel, std::int64_t first_row) {
       for (int p = 0; p < P; ++p) sum[m][p] = _mm512_dpbf16_ps(sum[m][p], v[p], a);
     }
   }
-  float* out = task.out + (first_row * task.panels + first_panel) * kPanelRows;
+  float* out = task.out + first_row * task.out_stride + first_panel * kPanelRows;
   SABREWING_UNROLL
   for (int m = 0; m < M; ++m) {
     SABREWING_UNROLL
-    for (int p = 0; p < P; ++p) _mm512_storeu_ps(out + (m * task.panels + p) * kPanelRows, sum[m][p]);
+    for (int p = 0; p < P; ++p) _mm512_storeu_ps(out + m * task.out_stride + p * kPanelRows, sum[m][p]);
   }
 }
 

@@ -32,6 +32,7 @@ struct PanelTask {
   const std::byte* const* rows = nullptr;  ///< staged activations, 4-byte aligned: FP32, BF16 or int8 rows
   std::int64_t row_count = 0;              ///< at least 1
   float* out = nullptr;
+  std::int64_t out_stride = 0;   ///< floats from one row of `out` to the next, panels * 16 at least
   std::byte* scratch = nullptr;  ///< kPanelScratchBytes, 64-byte aligned
 };
 

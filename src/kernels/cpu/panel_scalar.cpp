@@ -80,9 +80,9 @@ struct MXFP4 {
 
 template <typename Format>
 void run_f32(const PanelTask& task) {
-  const std::int64_t stride = task.panels * kRows;
+  const std::int64_t stride = task.out_stride;
   for (std::int64_t m = 0; m < task.row_count; ++m)
-    for (std::int64_t c = 0; c < stride; ++c) task.out[m * stride + c] = 0;
+    for (int c = 0; c < task.panels * kRows; ++c) task.out[m * stride + c] = 0;
   for (int p = 0; p < task.panels; ++p) {
     const std::byte* panel = task.weights + static_cast<std::size_t>(p) * task.panel_stride;
     const std::byte* scales = task.scales + static_cast<std::size_t>(p) * task.panel_stride;
@@ -100,9 +100,9 @@ void run_f32(const PanelTask& task) {
 
 void run_int8(const PanelTask& task) {
   const std::int64_t groups = task.k / kGroup;
-  const std::int64_t stride = task.panels * kRows;
+  const std::int64_t stride = task.out_stride;
   for (std::int64_t m = 0; m < task.row_count; ++m)
-    for (std::int64_t c = 0; c < stride; ++c) task.out[m * stride + c] = 0;
+    for (int c = 0; c < task.panels * kRows; ++c) task.out[m * stride + c] = 0;
   for (int p = 0; p < task.panels; ++p) {
     const std::byte* panel = task.weights + static_cast<std::size_t>(p) * task.panel_stride;
     const std::byte* scales = task.scales + static_cast<std::size_t>(p) * task.panel_stride;

@@ -250,6 +250,12 @@ SABREWING_API sabrewing_status sabrewing_plan_packed_bytes(const sabrewing_plan*
 SABREWING_API sabrewing_status sabrewing_weight_pack(const sabrewing_plan* plan,
                                                      const sabrewing_weight_source* source, void* buffer,
                                                      size_t buffer_bytes, sabrewing_weight** weight);
+/**
+ * The same weight in other memory of the device, complete when it returns; `buffer` as in
+ * `sabrewing_weight_pack`.
+ */
+SABREWING_API sabrewing_status sabrewing_weight_copy(const sabrewing_weight* weight, void* buffer,
+                                                     size_t buffer_bytes, sabrewing_weight** copy);
 /** Memory that the library owns must not be in use on a stream any more. */
 SABREWING_API sabrewing_status sabrewing_weight_destroy(sabrewing_weight* weight);
 /** The packed bytes, in the memory of the context's device. */

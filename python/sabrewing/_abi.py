@@ -128,6 +128,7 @@ _STATUS_FUNCTIONS = {
     "sabrewing_plan_workspace_bytes": [c_void_p, c_int64, POINTER(c_size_t)],
     "sabrewing_plan_packed_bytes": [c_void_p, POINTER(c_size_t)],
     "sabrewing_weight_pack": [c_void_p, POINTER(WeightSource), c_void_p, c_size_t, POINTER(c_void_p)],
+    "sabrewing_weight_copy": [c_void_p, c_void_p, c_size_t, POINTER(c_void_p)],
     "sabrewing_weight_destroy": [c_void_p],
     "sabrewing_weight_data": [c_void_p, POINTER(c_void_p), POINTER(c_size_t)],
     "sabrewing_gemm_enqueue": [c_void_p, POINTER(GemmArgs), c_void_p],

@@ -188,6 +188,13 @@ class Weight(_Handle):
         self.device = device
         self._buffer = buffer  # of the caller; lives as long as the weight
 
+    def copy(self) -> Weight:
+        """The same weight in other memory, which the library owns."""
+        handle = ctypes.c_void_p()
+        _abi.check(_abi.lib.sabrewing_weight_copy(self._handle, None, 0, ctypes.byref(handle)))
+        assert handle.value is not None
+        return Weight(handle.value, self.device, None)
+
     @property
     def nbytes(self) -> int:
         """Bytes of the packed matrix."""

@@ -112,6 +112,12 @@ def test_caller_owned_buffer(context, rng):
     x = activations(rng, 4, 96)
     np.testing.assert_array_equal(plan.run(x, weight), plan.run(x, plan.pack(values, scales)))
     assert weight.nbytes == plan.packed_bytes
+    copy = weight.copy()
+    expected = plan.run(x, weight)
+    buffer[:] = 0
+    np.testing.assert_array_equal(plan.run(x, copy), expected)
+    assert not np.array_equal(plan.run(x, weight), expected)
+    buffer[:] = 1
     assert (memory[:start] == 0xAB).all() and (memory[start + plan.packed_bytes :] == 0xAB).all()
     assert not (buffer == 0xAB).all()
     with pytest.raises(sabrewing.InvalidArgument, match="the buffer has"):

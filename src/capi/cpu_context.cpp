@@ -1,8 +1,11 @@
+#include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "capi/device_context.h"
 #include "core/thread_pool.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/pack.h"
 #include "kernels/cpu/tier.h"
 
 namespace sabrewing::capi {
@@ -33,6 +36,13 @@ class CpuContext final : public DeviceContext {
                              kernels::DeviceBuffer to) override {
     const std::lock_guard lock(mutex_);
     return gemm_.pack(plan, source, std::move(to));
+  }
+  kernels::PackedWeight copy(const kernels::PackedWeight& weight, kernels::DeviceBuffer to) override {
+    if (to.data == nullptr) to = cpu::allocate_host(weight.expert_stride_bytes);
+    std::memcpy(to.data, weight.bytes.data, weight.expert_stride_bytes);
+    kernels::PackedWeight copied = weight;
+    copied.bytes = std::move(to);
+    return copied;
   }
   void check_memory(const void*, const char*) const override {}
   void check_host_memory(const void*, const char*) const override {}

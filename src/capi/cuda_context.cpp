@@ -74,6 +74,17 @@ class CudaContext final : public DeviceContext {
                              kernels::DeviceBuffer to) override {
     return planner_->pack(own_plan(plan), source, std::move(to));
   }
+  kernels::PackedWeight copy(const kernels::PackedWeight& weight, kernels::DeviceBuffer to) override {
+    if (to.data == nullptr) {
+      const auto buffer = std::make_shared<jit::DeviceBuffer>(device_, weight.expert_stride_bytes);
+      to = {buffer, buffer->data(), buffer->size()};
+    }
+    jit::copy_on_device(to.data, weight.bytes.data, weight.expert_stride_bytes, nullptr);
+    jit::synchronize(nullptr);
+    kernels::PackedWeight copied = weight;
+    copied.bytes = std::move(to);
+    return copied;
+  }
   void check_memory(const void* pointer, const char* what) const override {
     SABREWING_CHECK(jit::is_device_pointer(pointer), kInvalidArgument,
                     "[gemm] {}: {} is no memory that {} can read", what, pointer, name_);

@@ -25,6 +25,8 @@ class DeviceContext {
   /// Into `to` when it has memory.
   virtual kernels::PackedWeight pack(const kernels::GemmPlan& plan, const kernels::WeightSource& source,
                                      kernels::DeviceBuffer to) = 0;
+  /// Into `to` when it has memory.
+  virtual kernels::PackedWeight copy(const kernels::PackedWeight& weight, kernels::DeviceBuffer to) = 0;
   /// Throws `Error{kInvalidArgument}` for memory that is not this device's.
   virtual void check_memory(const void* pointer, const char* what) const = 0;
   virtual void check_host_memory(const void* pointer, const char* what) const = 0;

@@ -83,6 +83,20 @@ kernels::Matrix to_matrix(const void* data, DType dtype, std::int64_t rows, std:
   return {const_cast<void*>(data), dtype, rows, columns, checked_stride(stride, columns, rows, stride_name)};
 }
 
+/// Memory of the caller for `needed` packed bytes; nothing when `buffer` is null.
+kernels::DeviceBuffer to_buffer(const DeviceContext& device, void* buffer, std::size_t bytes,
+                                std::size_t needed) {
+  if (buffer == nullptr) {
+    SABREWING_CHECK(bytes == 0, kInvalidArgument, "[pack] a null buffer of {} bytes", bytes);
+    return {};
+  }
+  check_pointer(buffer, kBufferAlignment, "buffer");
+  SABREWING_CHECK(bytes >= needed, kInvalidArgument, "[pack] the buffer has {} bytes, {} are needed", bytes,
+                  needed);
+  device.check_memory(buffer, "buffer");
+  return {nullptr, buffer, bytes};
+}
+
 void enqueue(const Plan& plan, const sabrewing_gemm_args* from, void* stream) {
   const auto in = read_descriptor(from, "gemm arguments");
   if (in.m == 0) return;
@@ -261,22 +275,31 @@ sabrewing_status sabrewing_weight_pack(const sabrewing_plan* plan, const sabrewi
     *weight = nullptr;
     const auto found = tables().plans.find(plan);
     const Current current(*found->device);
-    sabrewing::kernels::DeviceBuffer to;
-    if (buffer != nullptr) {
-      check_pointer(buffer, kBufferAlignment, "buffer");
-      const std::size_t needed = found->device->packed_bytes(*found->plan);
-      SABREWING_CHECK(buffer_bytes >= needed, kInvalidArgument,
-                      "[pack] the buffer has {} bytes, {} are needed", buffer_bytes, needed);
-      found->device->check_memory(buffer, "buffer");
-      to = {nullptr, buffer, buffer_bytes};
-    } else {
-      SABREWING_CHECK(buffer_bytes == 0, kInvalidArgument, "[pack] a null buffer of {} bytes", buffer_bytes);
-    }
+    sabrewing::kernels::DeviceBuffer to =
+        to_buffer(*found->device, buffer, buffer_bytes, found->device->packed_bytes(*found->plan));
     auto made = std::make_shared<Weight>();
     made->device = found->device;
     made->packed = found->device->pack(*found->plan, to_source(found->plan->desc(), *found->device, source),
                                        std::move(to));
     *weight = tables().weights.insert(std::move(made));
+  });
+}
+
+sabrewing_status sabrewing_weight_copy(const sabrewing_weight* weight, void* buffer, size_t buffer_bytes,
+                                       sabrewing_weight** copy) {
+  return guarded([&] {
+    check_out(copy, "copy");
+    *copy = nullptr;
+    const auto found = tables().weights.find(weight);
+    const Current current(*found->device);
+    sabrewing::kernels::DeviceBuffer to =
+        to_buffer(*found->device, buffer, buffer_bytes, found->packed.expert_stride_bytes);
+    SABREWING_CHECK(to.data == nullptr || to.data != found->packed.bytes.data, kInvalidArgument,
+                    "[pack] the buffer is the weight's own");
+    auto made = std::make_shared<Weight>();
+    made->device = found->device;
+    made->packed = found->device->copy(found->packed, std::move(to));
+    *copy = tables().weights.insert(std::move(made));
   });
 }
 

@@ -375,6 +375,27 @@ TEST_F(CapiTest, BuffersOfTheCallerAndOfTheLibraryHoldTheSame) {
   ASSERT_EQ(pack(stored.rows()), SABREWING_OK) << sabrewing_last_error();
   ASSERT_EQ(sabrewing_weight_data(weight_, &data, &size), SABREWING_OK);
   EXPECT_EQ(std::memcmp(data, buffer.get(), bytes), 0);
+  sabrewing_weight* copy = nullptr;
+  std::memset(buffer.get(), 0, bytes);
+  EXPECT_REFUSED(sabrewing_weight_copy(weight_, buffer.get(), bytes - 1, &copy), SABREWING_INVALID_ARGUMENT,
+                 "the buffer has");
+  EXPECT_REFUSED(sabrewing_weight_copy(first, buffer.get(), bytes, &copy), SABREWING_INVALID_ARGUMENT,
+                 "the weight's own");
+  EXPECT_REFUSED(sabrewing_weight_copy(nullptr, nullptr, 0, &copy), SABREWING_INVALID_ARGUMENT,
+                 "weight is null");
+  EXPECT_REFUSED(sabrewing_weight_copy(weight_, nullptr, 0, nullptr), SABREWING_INVALID_ARGUMENT,
+                 "copy is null");
+  EXPECT_EQ(copy, nullptr);
+  ASSERT_EQ(sabrewing_weight_copy(weight_, buffer.get(), bytes, &copy), SABREWING_OK)
+      << sabrewing_last_error();
+  EXPECT_EQ(std::memcmp(data, buffer.get(), bytes), 0);
+  EXPECT_EQ(sabrewing_weight_destroy(copy), SABREWING_OK);
+  ASSERT_EQ(sabrewing_weight_copy(weight_, nullptr, 0, &copy), SABREWING_OK) << sabrewing_last_error();
+  const void* copied = nullptr;
+  ASSERT_EQ(sabrewing_weight_data(copy, &copied, &size), SABREWING_OK);
+  EXPECT_NE(copied, data);
+  EXPECT_EQ(std::memcmp(data, copied, bytes), 0);
+  EXPECT_EQ(sabrewing_weight_destroy(copy), SABREWING_OK);
   EXPECT_EQ(sabrewing_weight_destroy(first), SABREWING_OK);
   EXPECT_REFUSED(sabrewing_weight_data(weight_, nullptr, &size), SABREWING_INVALID_ARGUMENT, "data is null");
   EXPECT_REFUSED(sabrewing_weight_data(weight_, &data, nullptr), SABREWING_INVALID_ARGUMENT, "bytes is null");

@@ -67,6 +67,7 @@ else
   shapes=4096x4096
   times=1,16,64,512
 fi
+claim "plans timed" "$bin/sabrewing" bench kernel --device cuda --weights mxfp4,int4g128 --m 1,64,512
 claim "times" "$bench" --formats mxfp4,int4g128 --shapes "$shapes" --m "$times" --limit 24 --out "$out/gemm.json"
 grep ' us (' "$out/times.log"
 echo "figures in $out"

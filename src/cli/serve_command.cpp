@@ -34,7 +34,7 @@ struct Options {
   bool has_seed = false;
   std::string log_level = "info";
   int drain_seconds = 30;
-  int workers = 2;
+  int workers = 4;
 };
 
 std::string join(const std::vector<std::string>& names) {

@@ -9,7 +9,7 @@
 namespace sabrewing::server {
 
 struct RunOptions {
-  int workers = 2;                               ///< threads that read requests: JSON, templates, tokenizing
+  int workers = 4;                               ///< threads that read requests: JSON, templates, tokenizing
   std::chrono::milliseconds drain_time{30'000};  ///< for the answers under way once the server is to end
   bool catch_signals = false;                    ///< SIGINT and SIGTERM drain; a second one ends at once
 };

@@ -8,7 +8,8 @@ namespace {
 
 /// Feeds `bytes` in pieces of `step`; the status of the refusal, 200 when a request came out, 0 when more is
 /// wanted.
-int status_of(const std::string& bytes, std::size_t step, Request* out = nullptr, std::size_t* rest = nullptr) {
+int status_of(const std::string& bytes, std::size_t step, Request* out = nullptr,
+              std::size_t* rest = nullptr) {
   HttpLimits limits;
   limits.header_bytes = 1024;
   limits.header_fields = 8;
@@ -45,7 +46,8 @@ TEST(RequestParser, TakesRequests) {
     EXPECT_EQ(request.header("x-odd"), "v");
     EXPECT_EQ(request.body, "hello");
     EXPECT_TRUE(request.keep_alive);
-    ASSERT_EQ(status_of("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: 1\r\n\r\n",
+    ASSERT_EQ(status_of("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+                        "chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: 1\r\n\r\n",
                         step, &request),
               200);
     EXPECT_EQ(request.body, "abcde");
@@ -81,10 +83,12 @@ TEST(RequestParser, Refuses) {
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 1e3\r\n\r\n"), 400);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 99999999999999999999\r\n\r\n"), 400);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nContent-Length: 4\r\n\r\n"), 400);
-  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            400);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\n\r\n"), 501);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 400);
-  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n"),
+            400);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx"), 415);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Expect: magic\r\nContent-Length: 1\r\n\r\nx"), 417);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 1073741824\r\n\r\n"), 413);

@@ -46,8 +46,8 @@ void be_client(const Running& server, int number, int requests, Tally& tally) {
     const bool leaves = random() % 10 < 3;
     const std::size_t patience = random() % 2000;
     const Clock::time_point start = Clock::now();
-    bool answered = client->send(fmt::format("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}",
-                                             body.size(), body));
+    bool answered = client->send(fmt::format(
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
     bool seen = false;
     const std::string& text = client->read_until([&](const std::string& so_far) {
       if (!seen && so_far.find("data: ") != std::string::npos) {
@@ -76,8 +76,7 @@ void be_client(const Running& server, int number, int requests, Tally& tally) {
 
 void run(Running& server, int requests, Tally& tally) {
   std::vector<std::thread> clients;
-  for (int i = 0; i < kStreams; ++i)
-    clients.emplace_back([&, i] { be_client(server, i, requests, tally); });
+  for (int i = 0; i < kStreams; ++i) clients.emplace_back([&, i] { be_client(server, i, requests, tally); });
   for (std::thread& client : clients) client.join();
 }
 
@@ -86,17 +85,19 @@ TEST(Load, StreamsAndAborts) {
   limits.connections = 2 * kStreams;
   Running server(limits);
   Tally warm;
-  run(server, 2 * kStreams, warm);
+  run(server, kStreams, warm);
   const std::size_t before = resident();
   Tally tally;
   run(server, SABREWING_LOAD_REQUESTS, tally);
   EXPECT_TRUE(server.idle()) << "blocks are held by nobody's request";
   const engine::EngineStats stats = server.served.engine->stats();
-  fmt::print("{} streams, {} requests: {} finished, {} left, {} failed; worst first token {:.3f} s; memory {:.1f} -> "
-             "{:.1f} MB; {} preemptions\n",
-             kStreams, tally.finished + tally.left + tally.failed, tally.finished.load(), tally.left.load(),
-             tally.failed.load(), static_cast<double>(tally.worst_first_us) / 1e6, static_cast<double>(before) / 1e6,
-             static_cast<double>(resident()) / 1e6, stats.preemptions);
+  fmt::print(
+      "{} streams, {} requests: {} finished, {} left, {} failed; worst first token {:.3f} s; memory {:.1f} "
+      "-> "
+      "{:.1f} MB; {} preemptions\n",
+      kStreams, tally.finished + tally.left + tally.failed, tally.finished.load(), tally.left.load(),
+      tally.failed.load(), static_cast<double>(tally.worst_first_us) / 1e6, static_cast<double>(before) / 1e6,
+      static_cast<double>(resident()) / 1e6, stats.preemptions);
   EXPECT_EQ(tally.failed, 0);
   EXPECT_EQ(tally.finished + tally.left, SABREWING_LOAD_REQUESTS);
   EXPECT_GT(tally.left, 0);

@@ -23,7 +23,8 @@ class ProtocolTest : public testing::Test {
   /// The first case of the checkpoint's reference.json, made with transformers.
   static const OrderedJson& reference() {
     static const OrderedJson cases = parse_ordered_json(
-        read_text_file(std::filesystem::path(SABREWING_SOURCE_DIR) / "models/mini-qwen3/reference.json", 1u << 28),
+        read_text_file(std::filesystem::path(SABREWING_SOURCE_DIR) / "models/mini-qwen3/reference.json",
+                       1u << 28),
         "reference")["cases"];
     return cases[0];
   }
@@ -108,7 +109,8 @@ TEST_F(ProtocolTest, StreamedChatHasRoleThenContentThenReasonThenUsageThenDone) 
 }
 
 TEST_F(ProtocolTest, SeveralPromptsAndChoicesKeepTheirPlaces) {
-  const OrderedJson body = {{"prompt", {"Ann has", "Bob has"}}, {"n", 2}, {"max_tokens", 3}, {"temperature", 0}};
+  const OrderedJson body = {
+      {"prompt", {"Ann has", "Bob has"}}, {"n", 2}, {"max_tokens", 3}, {"temperature", 0}};
   const OrderedJson answer = ok(kText, body);
   ASSERT_EQ(answer["choices"].size(), 4u);
   for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(answer["choices"][i]["index"], i);
@@ -140,18 +142,20 @@ TEST_F(ProtocolTest, EchoWithLogprobsCoversPromptAndAnswer) {
     }
   }
   EXPECT_EQ(OrderedJson(joined), choice["text"]);
-  const OrderedJson scored = ok(kText, {{"prompt", "Ann has 3 apples."}, {"echo", true}, {"logprobs", 1},
-                                        {"max_tokens", 0}});
+  const OrderedJson scored =
+      ok(kText, {{"prompt", "Ann has 3 apples."}, {"echo", true}, {"logprobs", 1}, {"max_tokens", 0}});
   EXPECT_EQ(scored["choices"][0]["text"], "Ann has 3 apples.");
   EXPECT_EQ(scored["usage"]["completion_tokens"], 0);
 }
 
 TEST_F(ProtocolTest, StopStringEndsTheTextAndIsReported) {
-  const OrderedJson whole = ok(kText, {{"prompt", "Ann has 3 apples."}, {"max_tokens", 12}, {"temperature", 0}});
+  const OrderedJson whole =
+      ok(kText, {{"prompt", "Ann has 3 apples."}, {"max_tokens", 12}, {"temperature", 0}});
   const std::string text = whole["choices"][0]["text"];
   const std::string stop = text.substr(text.size() / 2, 3);
   const std::size_t at = text.find(stop);
-  OrderedJson body = {{"prompt", "Ann has 3 apples."}, {"max_tokens", 12}, {"temperature", 0}, {"stop", stop}};
+  OrderedJson body = {
+      {"prompt", "Ann has 3 apples."}, {"max_tokens", 12}, {"temperature", 0}, {"stop", stop}};
   OrderedJson answer = ok(kText, body);
   EXPECT_EQ(answer["choices"][0]["text"], text.substr(0, at));
   EXPECT_EQ(answer["choices"][0]["finish_reason"], "stop");
@@ -162,8 +166,8 @@ TEST_F(ProtocolTest, StopStringEndsTheTextAndIsReported) {
 }
 
 TEST_F(ProtocolTest, ContinuesTheFinalMessage) {
-  const OrderedJson messages = OrderedJson::array(
-      {{{"role", "user"}, {"content", "Ann has 3 apples."}}, {{"role", "assistant"}, {"content", "She has 3"}}});
+  const OrderedJson messages = OrderedJson::array({{{"role", "user"}, {"content", "Ann has 3 apples."}},
+                                                   {{"role", "assistant"}, {"content", "She has 3"}}});
   const OrderedJson ids = ok("/tokenize", {{"messages", messages}, {"continue_final_message", true}});
   const OrderedJson text = ok("/detokenize", {{"tokens", ids["tokens"]}});
   EXPECT_TRUE(text["prompt"].get<std::string>().ends_with("She has 3")) << text;
@@ -259,7 +263,8 @@ TEST_F(ProtocolTest, WrongValuesAreRefusedWithTheirName) {
       EXPECT_EQ(refusal.param, one.param) << one.fields << ": " << refusal.message;
     }
   }
-  for (const char* prompt : {"5", "null", "[]", "\"\"", "[[]]", "[\"a\", 5]", "[99999999]", "[-1]", "[1.5]", "{}"})
+  for (const char* prompt :
+       {"5", "null", "[]", "\"\"", "[[]]", "[\"a\", 5]", "[99999999]", "[-1]", "[1.5]", "{}"})
     EXPECT_EQ(refused(kText, fmt::format("{{\"prompt\": {}}}", prompt)).status, 400) << prompt;
   EXPECT_EQ(refused(kText, R"({"prompt": "a", "model": "gpt-9"})").status, 404);
 }
@@ -302,7 +307,9 @@ TEST_F(ProtocolTest, MalformedBodies) {
   EXPECT_EQ(refused(kText, "{\"prompt\": \"\xff\"}").status, 400);
   EXPECT_EQ(refused(kText, "{\"prompt\": \"a\", \"prompt\": \"b\"}").status, 400);
   EXPECT_EQ(refused(kText, std::string(100'000, '[')).status, 400);
-  EXPECT_EQ(refused(kText, "{\"prompt\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}").status, 400);
+  EXPECT_EQ(
+      refused(kText, "{\"prompt\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}").status,
+      400);
   std::string stops = "{\"prompt\": \"a\", \"stop\": [\"x\"";
   for (int i = 0; i < 1'000'000; ++i) stops += ",\"x\"";
   EXPECT_EQ(refused(kText, stops + "]}").param, "stop");
@@ -323,7 +330,8 @@ TEST_F(ProtocolTest, LongPromptsAreRefusedWithBothNumbers) {
 }
 
 TEST_F(ProtocolTest, IgnoredFieldsAreNamed) {
-  const auto answer = served().post(kText, R"({"prompt": "a", "max_tokens": 1, "user": "u", "wibble": 1, "x y": 2})");
+  const auto answer =
+      served().post(kText, R"({"prompt": "a", "max_tokens": 1, "user": "u", "wibble": 1, "x y": 2})");
   EXPECT_EQ(answer->head.status, 200);
   EXPECT_EQ(find_header(answer->head.headers, "x-sabrewing-ignored"), "wibble");
 }
@@ -341,9 +349,10 @@ TEST_F(ProtocolTest, InformationRoutes) {
   EXPECT_EQ(served().get(kText)->head.status, 405);
   ok(kText, {{"prompt", "a"}, {"max_tokens", 2}});
   const std::string metrics = served().get("/metrics")->body;
-  for (const char* line : {"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{model_name=\"mini-qwen3\"",
-                           "# TYPE vllm:time_to_first_token_seconds histogram\n", "le=\"+Inf\"}",
-                           "vllm:request_success_total{model_name=\"mini-qwen3\",engine=\"0\",finished_reason=\"length\"}"})
+  for (const char* line :
+       {"# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{model_name=\"mini-qwen3\"",
+        "# TYPE vllm:time_to_first_token_seconds histogram\n", "le=\"+Inf\"}",
+        "vllm:request_success_total{model_name=\"mini-qwen3\",engine=\"0\",finished_reason=\"length\"}"})
     EXPECT_THAT(metrics, HasSubstr(line));
 }
 
@@ -353,7 +362,8 @@ TEST(ProtocolOptions, KeysAndOrigins) {
   options.allowed_origins = {"http://here"};
   options.model_names = {"one", "two"};
   const ServedModel served("mini-qwen3", options);
-  for (const char* open : {"/health", "/ping", "/ready"}) EXPECT_EQ(served.get(open)->head.status, 200) << open;
+  for (const char* open : {"/health", "/ping", "/ready"})
+    EXPECT_EQ(served.get(open)->head.status, 200) << open;
   for (const char* key : {"", "Bearer ", "Bearer firs", "Bearer firstfirst", "Bearer third", "first"})
     for (const char* path : {"/v1/models", "/metrics", "/nowhere"})
       EXPECT_EQ(served.get(path, {{"Authorization", key}})->head.status, 401) << key << " " << path;
@@ -382,7 +392,8 @@ TEST(ProtocolOptions, RefusesWhenTheQueueIsFullOrTheServerDrains) {
   small.max_waiting = 2;
   small.max_num_seqs = 1;
   const ServedModel served("mini-qwen3", {}, small);
-  const auto answer = served.post(kText, R"({"prompt": "a", "n": 100, "max_tokens": 2000, "ignore_eos": true})");
+  const auto answer =
+      served.post(kText, R"({"prompt": "a", "n": 100, "max_tokens": 2000, "ignore_eos": true})");
   EXPECT_EQ(answer->head.status, 503);
   EXPECT_EQ(find_header(answer->head.headers, "Retry-After"), "1");
   EXPECT_TRUE(served.engine->drain(std::chrono::seconds(30))) << "what had been accepted is not aborted";

@@ -142,8 +142,8 @@ inline std::vector<OrderedJson> events_of(const std::string& body) {
   std::vector<OrderedJson> events;
   for (std::size_t at = 0; at < body.size();) {
     const std::size_t end = body.find("\n\n", at);
-    SABREWING_CHECK(end != std::string::npos && body.compare(at, 6, "data: ") == 0, kInternal, "not an event: {}",
-                    body.substr(at, 80));
+    SABREWING_CHECK(end != std::string::npos && body.compare(at, 6, "data: ") == 0, kInternal,
+                    "not an event: {}", body.substr(at, 80));
     const std::string data = body.substr(at + 6, end - at - 6);
     events.push_back(data == "[DONE]" ? OrderedJson(data) : parse_ordered_json(data, "event"));
     at = end + 2;

@@ -34,7 +34,8 @@ TEST(Socket, PipelinedRequestsAreAnsweredInOrder) {
   const std::string all = client.read_all();
   EXPECT_EQ(count(all, "HTTP/1.1 "), 6u);
   std::size_t at = 0;
-  for (const char* part : {"\"ok\"", "text_completion", "404 Not Found", "version", "400 Bad Request", "\"ready\""}) {
+  for (const char* part :
+       {"\"ok\"", "text_completion", "404 Not Found", "version", "400 Bad Request", "\"ready\""}) {
     at = all.find(part, at);
     ASSERT_NE(at, std::string::npos) << part << "\n" << all;
   }
@@ -63,8 +64,12 @@ TEST(Socket, HostileRequestsGetTheirStatusAndTheServerGoesOn) {
       {"\x16\x03\x01\x02\x01 TLS", "400"},
       {std::string(100'000, '\n'), "400"},
       {"GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(10'000, 'a') + "\r\n\r\n", "431"},
-      {"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n" + std::string(100'000, 'a'), "413"},
-      {"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string("zz\r\n"), "400"},
+      {"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n" +
+           std::string(100'000, 'a'),
+       "413"},
+      {"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" +
+           std::string("zz\r\n"),
+       "400"},
       {"GET / HTTP/1.1\r\nHost: x\r\n", "408"},
       {"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc", "408"},
   };
@@ -72,7 +77,8 @@ TEST(Socket, HostileRequestsGetTheirStatusAndTheServerGoesOn) {
     Client client(server);
     client.send(one.bytes);
     const std::string answer = client.read_all();
-    EXPECT_TRUE(answer.starts_with(std::string("HTTP/1.1 ") + one.status)) << answer << one.bytes.substr(0, 60);
+    EXPECT_TRUE(answer.starts_with(std::string("HTTP/1.1 ") + one.status))
+        << answer << one.bytes.substr(0, 60);
     EXPECT_THAT(answer, HasSubstr("{\"error\":{\"message\""));
     EXPECT_TRUE(client.ended);
     Client next(server);
@@ -99,8 +105,9 @@ TEST(Socket, SlowHeadersAndIdleConnectionsEnd) {
 TEST(Socket, ExpectContinue) {
   Running server;
   Client client(server);
-  client.send(fmt::format("POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
-                          kShort.size()));
+  client.send(fmt::format(
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+      kShort.size()));
   EXPECT_THAT(client.read_to("\r\n\r\n"), HasSubstr("HTTP/1.1 100 Continue"));
   client.send(kShort);
   EXPECT_THAT(client.read_to("text_completion"), HasSubstr("200 OK"));
@@ -136,7 +143,8 @@ TEST(Socket, LeavingAtAnyMomentFreesTheEngine) {
   }
   EXPECT_TRUE(server.idle());
   const engine::EngineStats stats = server.served.engine->stats();
-  EXPECT_EQ(stats.finished[static_cast<std::size_t>(engine::FinishReason::kLength)], 0u) << "all were aborted";
+  EXPECT_EQ(stats.finished[static_cast<std::size_t>(engine::FinishReason::kLength)], 0u)
+      << "all were aborted";
   EXPECT_GE(stats.finished[static_cast<std::size_t>(engine::FinishReason::kAborted)], 4u);
 }
 
@@ -145,8 +153,9 @@ TEST(Socket, AReaderThatStopsIsCutOff) {
   limits.unsent_bytes = 16 << 10;
   Running server(limits);
   Client stuck(server, 4096);
-  stuck.send(post("/v1/completions",
-                  R"({"prompt": "Ann", "n": 32, "max_tokens": 20000, "ignore_eos": true, "stream": true, "logprobs": 20})"));
+  stuck.send(post(
+      "/v1/completions",
+      R"({"prompt": "Ann", "n": 32, "max_tokens": 20000, "ignore_eos": true, "stream": true, "logprobs": 20})"));
   for (int i = 0; i < 3000 && server.http.counts().cut_off == 0; ++i) {
     // Others are served meanwhile.
     if (i % 50 == 0) {
@@ -164,8 +173,9 @@ TEST(Socket, DrainsAnswersUnderWayAndRefusesNewOnes) {
   Running server;
   Client idle(server);
   Client busy(server);
-  busy.send(post("/v1/completions", R"({"prompt": "Ann", "max_tokens": 400, "ignore_eos": true, "stream": true})") +
-            get("/health"));
+  busy.send(
+      post("/v1/completions", R"({"prompt": "Ann", "max_tokens": 400, "ignore_eos": true, "stream": true})") +
+      get("/health"));
   busy.read_to("data: {");
   server.http.shut_down();
   const std::string all = busy.read_all();

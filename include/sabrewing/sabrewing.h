@@ -151,18 +151,22 @@ typedef struct sabrewing_gemm_desc {
 /**
  * Consecutive rows of a weight as a checkpoint stores them, in host memory at any alignment: 16- and 32-bit
  * elements little-endian, others a dense bit stream, lowest bits first, that starts on a byte in each row;
- * MXFP4 so has element 2j in the low half of byte j. Scales: row-major, one row per row of the weight
- * (block_n 1) or one value for all (block_n and block_k 0).
+ * MXFP4 so has element 2j in the low half of byte j. Scales and zero points: row-major, one row of them for
+ * `block_n` rows counted from the part's first (block_n 0: for all); integer zero points are a bit stream of
+ * the element's width, others have the scale's type.
  */
 typedef struct sabrewing_weight_rows {
   size_t struct_size;
   const void* values;
-  size_t values_bytes;      /**< that may be read */
-  int64_t row_stride;       /**< bytes from row to row; 0: rows follow each other */
-  const void* scales;       /**< NULL where the format has none */
-  size_t scales_bytes;      /**< that may be read */
+  size_t values_bytes; /**< that may be read */
+  int64_t row_stride;  /**< bytes from row to row; 0: rows follow each other */
+  const void* scales;  /**< NULL where the format has none */
+  size_t scales_bytes;
   int64_t scale_row_stride; /**< bytes; 0: rows follow each other */
   int64_t rows;
+  const void* zeros; /**< NULL where the format has none */
+  size_t zeros_bytes;
+  int64_t zero_row_stride; /**< bytes; 0: rows follow each other */
 } sabrewing_weight_rows;
 
 /** Parts stacked along N; together they have the plan's N rows. */
@@ -170,6 +174,8 @@ typedef struct sabrewing_weight_source {
   size_t struct_size;
   const sabrewing_weight_rows* parts; /**< all with the same struct_size */
   size_t part_count;
+  float second_scale; /**< of a format that has one, else 0 */
+  int32_t reserved;   /**< 0 */
 } sabrewing_weight_source;
 
 typedef struct sabrewing_gemm_args {

@@ -7,7 +7,7 @@ import ctypes
 import logging
 import os
 import pathlib
-from ctypes import POINTER, c_char_p, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
 
 from ._errors import Error, NotFound, error_of
 
@@ -89,11 +89,20 @@ class WeightRows(Descriptor):
         ("scales_bytes", c_size_t),
         ("scale_row_stride", c_int64),
         ("rows", c_int64),
+        ("zeros", c_void_p),
+        ("zeros_bytes", c_size_t),
+        ("zero_row_stride", c_int64),
     ]
 
 
 class WeightSource(Descriptor):
-    _fields_ = [("struct_size", c_size_t), ("parts", POINTER(WeightRows)), ("part_count", c_size_t)]
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("parts", POINTER(WeightRows)),
+        ("part_count", c_size_t),
+        ("second_scale", c_float),
+        ("reserved", c_int32),
+    ]
 
 
 class GemmArgs(Descriptor):

@@ -250,39 +250,43 @@ class Plan(_Handle):
         self,
         values: Any = None,
         scales: Any = None,
+        zeros: Any = None,
         *,
-        parts: Sequence[tuple[Any, Any]] | None = None,
+        second_scale: float = 0.0,
+        parts: Sequence[tuple[Any, ...]] | None = None,
         buffer: Any = None,
     ) -> Weight:
         """Packs a weight from the checkpoint's bytes; complete on return.
 
-        ``values`` and ``scales`` have one row per output feature (any trailing shape whose rows are contiguous: for
-        MXFP4 (N, K/2) bytes and (N, K/32) bytes), or come as ``parts``, [(values, scales), ...], stacked along N.
+        ``values`` has one row for each output feature, ``scales`` and ``zeros`` one for each block of them (any trailing
+        shape whose rows are contiguous: for MXFP4 (N, K/2) bytes and (N, K/32) bytes). Instead ``parts`` is a list of
+        (values, scales, zeros) that are stacked along N. ``second_scale`` is that of a format which has one.
         Tensors on a GPU are copied to the host. ``buffer`` is memory of the plan's device of at least
         ``packed_bytes``, aligned to 256 bytes, that the result keeps; without it the library allocates.
         """
         if (values is None) == (parts is None):
             raise ValueError("pass either values or parts")
-        pairs = [(values, scales)] if parts is None else list(parts)
-        rows = (_abi.WeightRows * len(pairs))()
+        triples = [(values, scales, zeros)] if parts is None else [(*part, None, None)[:3] for part in parts]
+        rows = (_abi.WeightRows * len(triples))()
         owners = []
-        for row, (part_values, part_scales) in zip(rows, pairs):
-            row.struct_size = ctypes.sizeof(_abi.WeightRows)
-            array = _memory.describe(_memory.on_host(part_values, "values"), "values")
-            owners.append(array)
-            row.rows, row_bytes, row.row_stride = array.rows("values")
-            row.values = array.pointer
-            row.values_bytes = max(row.rows - 1, 0) * row.row_stride + row_bytes
-            if part_scales is None:
-                continue
-            array = _memory.describe(_memory.on_host(part_scales, "scales"), "scales")
+
+        def memory_of(part: Any, what: str) -> tuple[int, int, int, int]:
+            """Pointer, rows, bytes in all, bytes from row to row."""
+            array = _memory.describe(_memory.on_host(part, what), what)
             owners.append(array)
             if len(array.shape) == 0:
                 array.shape, array.strides = (1,), (1,)
-            scale_rows, row_bytes, row.scale_row_stride = array.rows("scales")
-            row.scales = array.pointer
-            row.scales_bytes = max(scale_rows - 1, 0) * row.scale_row_stride + row_bytes
-        source = _abi.WeightSource(parts=rows, part_count=len(pairs))
+            count, row_bytes, stride = array.rows(what)
+            return array.pointer, count, max(count - 1, 0) * stride + row_bytes, stride if count > 1 else 0
+
+        for row, (part_values, part_scales, part_zeros) in zip(rows, triples):
+            row.struct_size = ctypes.sizeof(_abi.WeightRows)
+            row.values, row.rows, row.values_bytes, row.row_stride = memory_of(part_values, "values")
+            if part_scales is not None:
+                row.scales, _, row.scales_bytes, row.scale_row_stride = memory_of(part_scales, "scales")
+            if part_zeros is not None:
+                row.zeros, _, row.zeros_bytes, row.zero_row_stride = memory_of(part_zeros, "zeros")
+        source = _abi.WeightSource(parts=rows, part_count=len(triples), second_scale=second_scale)
         pointer, size = None, 0
         if buffer is not None:
             memory = _memory.describe(buffer, "buffer")

@@ -198,6 +198,7 @@ def test_invalid_weights(context, rng):
         ((values, scales[:39]), "are not in"),
         ((values[:, :40].copy(), scales), "rows are 40 bytes apart"),
         ((values, None), "scales are null"),
+        ((values, scales, scales), "has no zero points"),
     ]:
         with pytest.raises(sabrewing.InvalidArgument, match=match):
             plan.pack(*arguments)
@@ -209,6 +210,8 @@ def test_invalid_weights(context, rng):
     ]:
         with pytest.raises(ValueError, match=match):
             plan.pack(*arguments)
+    with pytest.raises(sabrewing.InvalidArgument, match="second_scale is 2: 0 expected"):
+        plan.pack(values, scales, second_scale=2.0)
     with pytest.raises(TypeError, match="values is a list"):
         plan.pack([1, 2], scales)
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <limits>
 #include <string_view>
 
@@ -128,6 +129,8 @@ formats::WeightFormat to_weight_format(const sabrewing_weight_format* from) {
   format.zero_point = static_cast<formats::ZeroPoint>(in.zero_point);
   check_extent(in.block_n, 0, "block_n");
   check_extent(in.block_k, 0, "block_k");
+  SABREWING_CHECK(format.scale || format.zero_point == formats::ZeroPoint::kNone, kInvalidArgument,
+                  "[format] zero points without a scale");
   SABREWING_CHECK(format.scale || (in.block_n == 0 && in.block_k == 0), kInvalidArgument,
                   "[format] blocks of {} by {} without a scale", in.block_n, in.block_k);
   format.block = {in.block_n, in.block_k};
@@ -283,9 +286,19 @@ kernels::WeightSource to_source(const kernels::GemmDesc& desc, const DeviceConte
   const formats::BlockShape grid = format.scale_grid(desc.n, desc.k);
   const std::size_t scale_bytes =
       format.scale ? static_cast<std::size_t>(grid.k) * (format.scale->bits / 8u) : std::size_t{0};
+  const std::size_t zero_bytes =
+      format.zero_point == formats::ZeroPoint::kInteger
+          ? formats::packed_bytes(static_cast<std::size_t>(grid.k), format.element.bits)
+          : scale_bytes;
+  check_reserved(in.reserved, "pack");
+  SABREWING_CHECK(
+      format.second_scale ? in.second_scale != 0 && std::isfinite(in.second_scale) : in.second_scale == 0,
+      kInvalidArgument, "[pack] second_scale is {}: {} expected for {}", in.second_scale,
+      format.second_scale ? "a finite number other than 0" : "0", formats::to_string(format));
   kernels::WeightSource source;
   source.format = format;
   source.k = desc.k;
+  if (format.second_scale) source.second_scale = in.second_scale;
   const auto* next = reinterpret_cast<const std::byte*>(in.parts);
   const std::size_t part_size = in.parts->struct_size;
   std::int64_t rows = 0;
@@ -302,17 +315,25 @@ kernels::WeightSource to_source(const kernels::GemmDesc& desc, const DeviceConte
         checked_rows(part.values, part.values_bytes, part.row_stride, part.rows, value_bytes, "values");
     context.check_host_memory(part.values, "values");
     out.values = static_cast<const std::byte*>(part.values);
+    out.rows_per_scale = format.block.n == 0 ? part.rows : format.block.n;
+    const std::int64_t scale_rows = (part.rows + out.rows_per_scale - 1) / out.rows_per_scale;
     if (format.scale) {
-      // One scale for all rows is read again for each.
-      const std::int64_t scale_rows = format.block.n == 0 ? 1 : part.rows;
       out.scale_row_stride = checked_rows(part.scales, part.scales_bytes, part.scale_row_stride, scale_rows,
                                           scale_bytes, "scales");
-      if (format.block.n == 0) out.scale_row_stride = 0;
       context.check_host_memory(part.scales, "scales");
       out.scales = static_cast<const std::byte*>(part.scales);
     } else {
       SABREWING_CHECK(part.scales == nullptr, kInvalidArgument,
                       "[pack] part {}: {} has no scales, the part has", i, formats::to_string(format));
+    }
+    if (format.zero_point != formats::ZeroPoint::kNone) {
+      out.zero_row_stride =
+          checked_rows(part.zeros, part.zeros_bytes, part.zero_row_stride, scale_rows, zero_bytes, "zeros");
+      context.check_host_memory(part.zeros, "zeros");
+      out.zeros = static_cast<const std::byte*>(part.zeros);
+    } else {
+      SABREWING_CHECK(part.zeros == nullptr, kInvalidArgument,
+                      "[pack] part {}: {} has no zero points, the part has", i, formats::to_string(format));
     }
     out.rows = part.rows;
     rows += part.rows;

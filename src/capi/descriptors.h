@@ -24,9 +24,9 @@ inline constexpr std::size_t kFirstSize<sabrewing_context_desc> = 48;
 template <>
 inline constexpr std::size_t kFirstSize<sabrewing_gemm_desc> = 72;
 template <>
-inline constexpr std::size_t kFirstSize<sabrewing_weight_rows> = 64;
+inline constexpr std::size_t kFirstSize<sabrewing_weight_rows> = 88;
 template <>
-inline constexpr std::size_t kFirstSize<sabrewing_weight_source> = 24;
+inline constexpr std::size_t kFirstSize<sabrewing_weight_source> = 32;
 template <>
 inline constexpr std::size_t kFirstSize<sabrewing_gemm_args> = 88;
 

@@ -357,6 +357,96 @@ TEST_F(CapiTest, PackIsChecked) {
   EXPECT_REFUSED(pack(rows), SABREWING_INVALID_ARGUMENT, "has no scales");
 }
 
+/// Hands over what it is given; no kernel behind it.
+class AnyMemory final : public capi::DeviceContext {
+ public:
+  const std::string& device() const override { return name_; }
+  std::string description() const override { return name_; }
+  Feasibility can_implement(const kernels::GemmDesc&) const override { return Feasibility::yes(); }
+  formats::ActivationFormat preferred_activation(const formats::WeightFormat&,
+                                                 kernels::Accuracy) const override {
+    return formats::ActivationFormat::bf16();
+  }
+  kernels::GemmPlanPtr plan(const kernels::GemmDesc&) override { return nullptr; }
+  std::size_t packed_bytes(const kernels::GemmPlan&) const override { return 0; }
+  kernels::PackedWeight pack(const kernels::GemmPlan&, const kernels::WeightSource&,
+                             kernels::DeviceBuffer) override {
+    return {};
+  }
+  kernels::PackedWeight copy(const kernels::PackedWeight&, kernels::DeviceBuffer) override { return {}; }
+  void check_memory(const void*, const char*) const override {}
+  void check_host_memory(const void*, const char*) const override {}
+  void enqueue(const kernels::GemmPlan&, const kernels::GemmArgs&, void*, bool) override {}
+
+ private:
+  std::string name_ = "any";
+};
+
+TEST_F(CapiTest, SourcesWithZeroPointsAndBlocks) {
+  const AnyMemory context;
+  kernels::GemmDesc desc;
+  desc.n = 200;
+  desc.k = 256;
+  // uint3 in groups of 64: 96 bytes of codes, 4 BF16 scales, 4 zero points of 3 bits in two bytes.
+  desc.weight =
+      formats::WeightFormat::scaled(formats::ElementType::unsigned_integer(3), {1, 64}, formats::kBF16);
+  desc.weight.zero_point = formats::ZeroPoint::kInteger;
+  const std::vector<std::uint8_t> bytes(200 * 96);
+  auto rows = sized<sabrewing_weight_rows>();
+  rows.values = rows.scales = rows.zeros = bytes.data();
+  rows.values_bytes = 200 * 96;
+  rows.scales_bytes = 200 * 8;
+  rows.zeros_bytes = 200 * 2;
+  rows.rows = 200;
+  auto source = sized<sabrewing_weight_source>();
+  source.parts = &rows;
+  source.part_count = 1;
+  kernels::WeightRows out = capi::to_source(desc, context, &source).parts.at(0);
+  EXPECT_EQ(out.row_stride, 96);
+  EXPECT_EQ(out.scale_row_stride, 8);
+  EXPECT_EQ(out.zero_row_stride, 2);
+  EXPECT_EQ(out.rows_per_scale, 1);
+  EXPECT_EQ(static_cast<const void*>(out.zeros), bytes.data());
+  const auto refused = [&](const char* part) {
+    try {
+      capi::to_source(desc, context, &source);
+      FAIL() << part;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+  };
+  rows.zeros_bytes = 399;
+  refused("zeros: 200 rows of 2 bytes");
+  rows.zeros = nullptr;
+  refused("zeros are null");
+  // Blocks of 128 by 128: two rows of two FP32 scales.
+  desc.weight = formats::WeightFormat::scaled(formats::kE4M3, {128, 128}, formats::kFP32);
+  const std::vector<std::uint8_t> codes(200 * 256);
+  rows.values = codes.data();
+  rows.values_bytes = codes.size();
+  rows.scales_bytes = 16;
+  rows.zeros_bytes = 0;
+  out = capi::to_source(desc, context, &source).parts.at(0);
+  EXPECT_EQ(out.rows_per_scale, 128);
+  EXPECT_EQ(out.scale_row_stride, 8);
+  rows.scales_bytes = 15;
+  refused("scales: 2 rows of 8 bytes");
+  rows.scales_bytes = 16;
+  rows.zeros = codes.data();
+  refused("has no zero points");
+  rows.zeros = nullptr;
+  source.second_scale = 2;
+  refused("second_scale is 2: 0 expected");
+  // One scale for the tensor, and a second one above it.
+  desc.weight = formats::WeightFormat::scaled(formats::kE4M3, {0, 0}, formats::kFP32);
+  desc.weight.second_scale = formats::kFP32;
+  rows.scales_bytes = 4;
+  EXPECT_EQ(capi::to_source(desc, context, &source).second_scale, 2);
+  EXPECT_EQ(capi::to_source(desc, context, &source).parts.at(0).rows_per_scale, 200);
+  source.second_scale = 0;
+  refused("second_scale is 0: a finite number");
+}
+
 TEST_F(CapiTest, BuffersOfTheCallerAndOfTheLibraryHoldTheSame) {
   make_plan();
   const StoredWeight stored = random_mxfp4(40, 96);

@@ -14,7 +14,7 @@ namespace {
 struct Options {
   ModelOptions model;
   SamplingOptions sampling;
-  std::string system;
+  ChatOptions chat;
 };
 
 constexpr char kHelp[] = "/reset forgets the conversation, /exit or Ctrl-D ends; Ctrl-C stops an answer\n";
@@ -25,12 +25,7 @@ int chat(const Options& options) {
                   "[chat] {} has no tokenizer or no chat template", options.model.model);
   const engine::SamplingParams params = options.sampling.resolve(model);
   engine::Generator generator(model, options.model.generator_options());
-  const auto fresh = [&] {
-    OrderedJson history = OrderedJson::array();
-    if (!options.system.empty()) history.push_back({{"role", "system"}, {"content", options.system}});
-    return history;
-  };
-  OrderedJson history = fresh();
+  OrderedJson history = OrderedJson::array();
   catch_interrupt();
   const bool terminal = ::isatty(STDIN_FILENO) == 1;
   if (terminal) fmt::print(stderr, "{}", kHelp);
@@ -48,21 +43,23 @@ int chat(const Options& options) {
       continue;
     }
     if (line == "/reset") {
-      history = fresh();
+      history = OrderedJson::array();
       continue;
     }
     history.push_back({{"role", "user"}, {"content", line}});
     try {
-      const std::vector<std::int32_t> prompt = model.tokenizer->encode(model.render_chat(history, nullptr));
-      const engine::Generation answer =
-          generator.generate(prompt, params, [](const engine::GeneratedToken& token) {
-            std::fwrite(token.text.data(), 1, token.text.size(), stdout);
-            std::fflush(stdout);
+      const text::ChatRequest request = options.chat.request(history);
+      const engine::ChatPrompt prompt = model.chat_prompt(request);
+      AnswerView view(options.chat.parser(model, request, prompt.text), options.chat.show_reasoning, false);
+      generator.generate(
+          prompt.ids, params,
+          [&](const engine::GeneratedToken& token) {
+            view.push(token);
             return !interrupted();
-          });
-      fmt::print("\n");
-      std::fflush(stdout);
-      history.push_back({{"role", "assistant"}, {"content", answer.text}});
+          },
+          !view.parses());
+      // The template decides which reasoning of earlier turns the model sees again.
+      history.push_back(view.finish().message());
     } catch (const Error& error) {
       // The conversation goes on without the message that could not be answered.
       if (error.code() != ErrorCode::kInvalidArgument) throw;
@@ -80,7 +77,7 @@ void add_chat(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("chat", "Talk with a model");
   options->model.add_to(*command);
-  add_flag_option(*command, "--system", options->system, "System message");
+  options->chat.add_to(*command, options->model);
   options->sampling.add_to(*command);
   command->footer(
       "Example:\n  sabrewing chat models/mini-qwen3\n\nOne message per line. Ctrl-C stops the answer, twice "

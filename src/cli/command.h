@@ -3,10 +3,13 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
+#include "core/json.h"
 #include "engine/generator.h"
 #include "engine/loader.h"
+#include "text/chat/parser.h"
 
 namespace sabrewing::cli {
 
@@ -45,6 +48,7 @@ struct ModelOptions {
   std::int64_t max_context = 0;
   std::int64_t block_size = 16;
   std::int64_t prefill_chunk = 512;
+  std::string chat_template;  ///< set by `ChatOptions`
 
   void add_to(CLI::App& app);
   engine::LoadOptions load_options() const;
@@ -68,6 +72,60 @@ struct SamplingOptions {
   std::int64_t max_tokens = 1024;
   std::uint64_t seed = 0;
   std::int64_t logprobs = 0;
+};
+
+/// Options of commands that render conversations and show answers.
+struct ChatOptions {
+  void add_to(CLI::App& app, ModelOptions& model);
+
+  /// The conversation with the system message, the tools and the template's variables.
+  text::ChatRequest request(const OrderedJson& messages) const;
+  /// Takes answers to `prompt` apart; null where nothing fits the model and nothing was asked for.
+  std::unique_ptr<text::ChatParser> parser(const engine::LoadedModel& model, const text::ChatRequest& request,
+                                           std::string_view prompt) const;
+
+  std::string system;
+  std::string tools;
+  std::string template_kwargs;
+  std::string reasoning_effort;
+  std::string tool_call_parser = "auto";
+  std::string reasoning_parser = "auto";
+  bool show_reasoning = false;
+};
+
+/// A whole answer taken apart.
+struct ChatAnswer {
+  std::string reasoning;
+  std::string content;
+  OrderedJson tool_calls = OrderedJson::array();  ///< OpenAI's objects
+
+  /// The message that continues the conversation.
+  OrderedJson message() const;
+};
+
+/// Shows an answer while it comes: content and calls on standard output, reasoning on standard error (dimmed
+/// on a terminal) or not at all.
+class AnswerView {
+ public:
+  /// `parser` may be null: all text is content then. `quiet`: nothing is shown.
+  AnswerView(std::unique_ptr<text::ChatParser> parser, bool show_reasoning, bool quiet);
+  void push(const engine::GeneratedToken& token);
+  /// The answer has ended.
+  ChatAnswer finish();
+  bool parses() const { return parser_ != nullptr; }
+
+ private:
+  void take(const text::ChatDelta& delta);
+  void show(std::string_view text);
+  void show_reasoning(std::string_view text);
+  void end_reasoning();
+
+  std::unique_ptr<text::ChatParser> parser_;
+  bool show_reasoning_;
+  bool quiet_;
+  bool in_reasoning_ = false;
+  bool line_open_ = false;  ///< standard output is inside a line
+  ChatAnswer answer_;
 };
 
 /// Set by Ctrl-C once `catch_interrupt` was called; a second Ctrl-C ends the process.

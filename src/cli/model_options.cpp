@@ -70,6 +70,7 @@ engine::LoadOptions ModelOptions::load_options() const {
   options.cpu_tier = cpu_tier;
   options.dummy = load_format == "dummy";
   options.dummy_seed = dummy_seed;
+  options.chat_template = chat_template;
   return options;
 }
 

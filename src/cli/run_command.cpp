@@ -18,10 +18,10 @@ constexpr std::size_t kInputLimit = std::size_t{64} << 20;
 struct Options {
   ModelOptions model;
   SamplingOptions sampling;
+  ChatOptions chat;
   std::string prompt;
   bool has_prompt = false;
   std::string messages;
-  std::string template_kwargs;
   bool raw = false;
   bool json = false;
 };
@@ -33,16 +33,18 @@ std::string read_standard_input() {
   return text;
 }
 
-OrderedJson parse_argument(const std::string& text, const std::string& what, OrderedJson::value_t type,
-                           const char* expected) {
-  OrderedJson json;
+OrderedJson read_messages(const std::string& source) {
+  const bool standard_input = source == "-";
+  const std::string text = standard_input ? read_standard_input() : read_text_file(source, kInputLimit);
+  const std::string what = standard_input ? "standard input" : source;
+  OrderedJson messages;
   try {
-    json = parse_ordered_json(text, what);
+    messages = parse_ordered_json(text, what);
   } catch (const Error& error) {
     fail(ErrorCode::kInvalidArgument, "{}", error.what());
   }
-  SABREWING_CHECK(json.type() == type, kInvalidArgument, "[run] {}: expected {}", what, expected);
-  return json;
+  SABREWING_CHECK(messages.is_array(), kInvalidArgument, "[run] {}: expected a JSON list of messages", what);
+  return messages;
 }
 
 Json logprobs_json(const std::vector<engine::TokenLogprobs>& logprobs) {
@@ -56,24 +58,26 @@ Json logprobs_json(const std::vector<engine::TokenLogprobs>& logprobs) {
   return rows;
 }
 
-/// The text that goes to the tokenizer.
-std::string make_prompt(const Options& options, const engine::LoadedModel& model) {
-  const OrderedJson kwargs = options.template_kwargs.empty()
-                                 ? OrderedJson::object()
-                                 : parse_argument(options.template_kwargs, "--template-kwargs",
-                                                  OrderedJson::value_t::object, "a JSON object");
+struct Input {
+  engine::ChatPrompt prompt;
+  std::unique_ptr<text::ChatParser> parser;  ///< null: the answer is taken as it is
+};
+
+Input make_input(const Options& options, const engine::LoadedModel& model) {
+  OrderedJson messages;
   if (!options.messages.empty()) {
-    const bool standard_input = options.messages == "-";
-    const std::string text =
-        standard_input ? read_standard_input() : read_text_file(options.messages, kInputLimit);
-    const std::string what = standard_input ? "standard input" : options.messages;
-    return model.render_chat(
-        parse_argument(text, what, OrderedJson::value_t::array, "a JSON list of messages"), kwargs);
+    messages = read_messages(options.messages);
+  } else {
+    const std::string prompt = options.has_prompt ? options.prompt : read_standard_input();
+    SABREWING_CHECK(!prompt.empty(), kInvalidArgument, "[run] the prompt is empty");
+    if (options.raw) return {{prompt, model.tokenizer->encode(prompt)}, nullptr};
+    messages = OrderedJson::array({{{"role", "user"}, {"content", prompt}}});
   }
-  const std::string prompt = options.has_prompt ? options.prompt : read_standard_input();
-  SABREWING_CHECK(!prompt.empty(), kInvalidArgument, "[run] the prompt is empty");
-  if (options.raw) return prompt;
-  return model.render_chat(OrderedJson::array({{{"role", "user"}, {"content", prompt}}}), kwargs);
+  const text::ChatRequest request = options.chat.request(messages);
+  Input input;
+  input.prompt = model.chat_prompt(request);
+  input.parser = options.chat.parser(model, request, input.prompt.text);
+  return input;
 }
 
 int run(const Options& options) {
@@ -86,25 +90,29 @@ int run(const Options& options) {
                   "[run] {} has no tokenizer.json; `bench latency` runs it with random ids",
                   options.model.model);
   const engine::SamplingParams params = options.sampling.resolve(model);
-  const std::vector<std::int32_t> prompt = model.tokenizer->encode(make_prompt(options, model));
+  Input input = make_input(options, model);
+  const std::vector<std::int32_t>& prompt = input.prompt.ids;
   engine::Generator::check_prompt(model, options.model.generator_options(), prompt);
   load_weights(model, options.model, options.json);
   engine::Generator generator(model, options.model.generator_options());
   catch_interrupt();
-  const engine::Generation result =
-      generator.generate(prompt, params, [&](const engine::GeneratedToken& token) {
-        if (!options.json) {
-          std::fwrite(token.text.data(), 1, token.text.size(), stdout);
-          std::fflush(stdout);
-        }
+  AnswerView view(std::move(input.parser), options.chat.show_reasoning, options.json);
+  const engine::Generation result = generator.generate(
+      prompt, params,
+      [&](const engine::GeneratedToken& token) {
+        view.push(token);
         return !interrupted();
-      });
+      },
+      !view.parses());
+  const ChatAnswer answer = view.finish();
   const auto rate = [](std::int64_t tokens, double seconds) {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
   };
   const auto generated = static_cast<std::int64_t>(result.ids.size());
   if (options.json) {
-    Json json = {{"text", result.text},
+    Json json = {{"text", answer.content},
+                 {"reasoning", answer.reasoning},
+                 {"tool_calls", answer.tool_calls},
                  {"ids", result.ids},
                  {"prompt_ids", prompt},
                  {"finish_reason", engine::to_string(result.finish)},
@@ -117,8 +125,6 @@ int run(const Options& options) {
     if (params.logprobs.has_value()) json["logprobs"] = logprobs_json(result.logprobs);
     fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
-    fmt::print("\n");
-    std::fflush(stdout);
     fmt::print(stderr, "prompt {} tokens, {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; {}\n",
                result.prompt_tokens, rate(result.prompt_tokens, result.prefill_seconds), generated,
                rate(generated, result.decode_seconds), engine::to_string(result.finish));
@@ -139,16 +145,18 @@ void add_run(CLI::App& app, Action& action) {
                               ->excludes(prompt);
   command->add_flag("--raw", options->raw, "Take the prompt as it is, without the chat template")
       ->excludes(messages);
-  add_flag_option(*command, "--template-kwargs", options->template_kwargs,
-                  "JSON object of further template variables");
+  options->chat.add_to(*command, options->model);
   options->sampling.add_to(*command);
-  command->add_flag("--json", options->json, "Print one JSON object with ids, logprobs and timings");
+  command->add_flag("--json", options->json,
+                    "Print one JSON object with reasoning, tool calls, ids, logprobs and timings");
   command->footer(
       "Examples:\n  sabrewing run models/mini-gpt-oss --prompt \"Ann has 3 apples and buys 4. How many has "
       "she?\"\n"
       "  echo 'Once upon' | sabrewing run MODEL --raw --max-tokens 20 --temperature 0.8 --seed 1\n"
-      "  sabrewing run MODEL --messages chat.json --template-kwargs '{\"enable_thinking\": false}'\n\n"
-      "The answer goes to standard output, statistics to standard error.");
+      "  sabrewing run MODEL --messages chat.json --template-kwargs '{\"enable_thinking\": false}'\n"
+      "  sabrewing run MODEL --prompt 'Weather in Oslo?' --tools tools.json --json\n\n"
+      "The answer goes to standard output, statistics to standard error. --show-reasoning adds the "
+      "reasoning.");
   command->callback([options, prompt, &action] {
     options->has_prompt = prompt->count() > 0;
     action = [options] { return run(*options); };

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/mapped_file.h"
+#include "text/detokenizer.h"
 
 namespace sabrewing::engine {
 namespace {
@@ -22,6 +23,29 @@ std::string normalise(std::string text) {
     if (c != ',' && c != '$') kept += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   if (!kept.empty() && kept.back() == '.') kept.pop_back();
   return kept;
+}
+
+/// What a chat client sees of an answer: no reasoning, no markup.
+std::string answer_content(const LoadedModel& model, const std::string& prompt,
+                           const std::vector<std::int32_t>& ids) {
+  const text::ChatParserDefaults parsers = model.chat_parsers();
+  text::ChatParserOptions options;
+  options.tool_parser = parsers.tool_parser;
+  options.reasoning_parser = parsers.reasoning_parser;
+  options.parse_tools = false;
+  options.prompt = prompt;
+  options.tokenizer = model.tokenizer.get();
+  const std::unique_ptr<text::ChatParser> parser = text::make_chat_parser(options);
+  text::Detokenizer detokenizer(*model.tokenizer, false);
+  std::vector<text::ChatDelta> deltas;
+  for (const std::int32_t id : ids)
+    if (model.tokenizer->has_token(id) && !model.is_eos(id)) parser->push(id, detokenizer.push(id), deltas);
+  parser->push(-1, detokenizer.flush(), deltas);
+  parser->finish(deltas);
+  std::string content;
+  for (const text::ChatDelta& delta : deltas)
+    if (delta.kind == text::ChatDelta::Kind::kContent) content += delta.text;
+  return content;
 }
 
 }  // namespace
@@ -91,9 +115,13 @@ EvalResult evaluate(LoadedModel& model, Generator& generator, const std::vector<
   const auto start = std::chrono::steady_clock::now();
   for (const EvalQuestion& question : questions) {
     const OrderedJson messages = OrderedJson::array({{{"role", "user"}, {"content", question.question}}});
-    const std::vector<std::int32_t> prompt = model.tokenizer->encode(model.render_chat(messages, nullptr));
-    const Generation answer = generator.generate(prompt, params, {});
-    add_answer(result, question, answer.text, static_cast<std::int64_t>(answer.ids.size()));
+    text::ChatRequest request;
+    request.messages = messages;
+    request.add_generation_prompt = true;
+    const ChatPrompt prompt = model.chat_prompt(request);
+    const Generation answer = generator.generate(prompt.ids, params, {});
+    add_answer(result, question, answer_content(model, prompt.text, answer.ids),
+               static_cast<std::int64_t>(answer.ids.size()));
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (done && !done(result)) break;
   }

@@ -86,13 +86,13 @@ std::span<const float> Generator::feed(std::span<const std::int32_t> ids) {
 }
 
 Generation Generator::generate(std::span<const std::int32_t> prompt, const SamplingParams& params,
-                               const TokenCallback& on_token) {
+                               const TokenCallback& on_token, bool skip_special_tokens) {
   check_prompt(model_, {limits_.max_context, cache_.block_size(), limits_.max_tokens}, prompt);
   Sampler sampler(params, model_.decoder->spec().vocabulary, model_.eos_ids);
   sampler.add_prompt(prompt);
   StopChecker stop(params.stop);
   std::optional<text::Detokenizer> detokenizer;
-  if (model_.tokenizer != nullptr) detokenizer.emplace(*model_.tokenizer, true);
+  if (model_.tokenizer != nullptr) detokenizer.emplace(*model_.tokenizer, skip_special_tokens);
 
   Generation result;
   result.prompt_tokens = static_cast<std::int64_t>(prompt.size());

@@ -15,7 +15,7 @@ namespace sabrewing::engine {
 
 struct Generation {
   std::vector<std::int32_t> ids;        ///< an end token that stopped it included
-  std::string text;                     ///< without special tokens and without what a stop string cut
+  std::string text;                     ///< without end tokens and without what a stop string cut
   std::vector<TokenLogprobs> logprobs;  ///< one per id when asked for
   FinishReason finish = FinishReason::kLength;
   std::int64_t prompt_tokens = 0;
@@ -66,8 +66,9 @@ class Generator {
                            std::span<const std::int32_t> prompt);
 
   /// Throws what `check_prompt` throws, and what the sampler throws for NaN logits.
+  /// `skip_special_tokens`: leaves them out of the text.
   Generation generate(std::span<const std::int32_t> prompt, const SamplingParams& params,
-                      const TokenCallback& on_token);
+                      const TokenCallback& on_token, bool skip_special_tokens = true);
 
   Runner& runner() { return runner_; }
   std::int64_t max_context() const { return limits_.max_context; }

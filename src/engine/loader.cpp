@@ -40,6 +40,20 @@ std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options, std::
   return kernels::cpu::make_cpu_backend(cpu);
 }
 
+/// What the user named wins, then the folder's own templates, then the format's renderer.
+void choose_template(text::ModelChatTemplates& templates, const std::string& chosen,
+                     const std::string& model_type) {
+  const std::vector<std::string> builtin = text::ModelChatTemplates::builtin_names();
+  if (std::find(builtin.begin(), builtin.end(), chosen) != builtin.end()) {
+    templates.use_builtin(chosen);
+  } else if (!chosen.empty()) {
+    templates.use_file(chosen);
+  } else if (const std::string own = text::ModelChatTemplates::builtin_for(model_type);
+             templates.empty() && !own.empty()) {
+    templates.use_builtin(own);
+  }
+}
+
 }  // namespace
 
 bool LoadedModel::is_eos(std::int32_t id) const {
@@ -53,6 +67,19 @@ std::string LoadedModel::render_chat(const OrderedJson& messages, const OrderedJ
   request.add_generation_prompt = true;
   if (kwargs.is_object()) request.kwargs = kwargs;
   return chat_templates->render(request);
+}
+
+ChatPrompt LoadedModel::chat_prompt(const text::ChatRequest& request) const {
+  SABREWING_CHECK(tokenizer != nullptr && chat_templates.has_value(), kNotFound,
+                  "[chat] {} has no tokenizer or no chat template", folder.string());
+  const std::vector<text::PromptPart> parts = chat_templates->render_parts(request);
+  return {text::join_parts(parts), text::encode_parts(*tokenizer, parts)};
+}
+
+text::ChatParserDefaults LoadedModel::chat_parsers() const {
+  return text::default_parsers(decoder->spec().model_type, chat_templates.has_value()
+                                                               ? chat_templates->source("default")
+                                                               : std::string());
 }
 
 LoadedModel open_model(const LoadOptions& options) {
@@ -85,6 +112,7 @@ LoadedModel open_model(const LoadOptions& options) {
                       "[model] {}: the tokenizer has ids up to {}, config.json's vocab_size is {}",
                       model.folder.string(), model.tokenizer->vocab_size() - 1, spec.vocabulary);
       text::ModelChatTemplates templates = text::ModelChatTemplates::load(model.folder);
+      choose_template(templates, options.chat_template, spec.model_type);
       if (!templates.empty()) model.chat_templates = std::move(templates);
     }
   }

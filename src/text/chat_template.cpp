@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/mapped_file.h"
+#include "text/chat/harmony.h"
 #include "text/jinja_interpreter.h"
 #include "text/jinja_parser.h"
 #include "text/utf8.h"
@@ -23,19 +24,14 @@ constexpr std::size_t kMaxConfigBytes = 64u << 20;
 constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                           "pad_token", "cls_token", "mask_token"};
 
+constexpr const char* kDefaultName = "default";
+constexpr const char* kToolName = "tool_use";
+constexpr std::string_view kErrorPrefix = "[chat template] ";
+
+constexpr const char* kHarmony = "harmony";
+
 /// Names under which a message carries its reasoning; templates read the first.
 constexpr const char* kReasoningNames[] = {"reasoning_content", "thinking", "reasoning"};
-
-LocalTime local_time() {
-  const auto now = std::chrono::system_clock::now();
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
-  std::tm parts{};
-  localtime_r(&seconds, &parts);
-  const auto micros =
-      std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1000000;
-  return {parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,           parts.tm_hour,
-          parts.tm_min,         parts.tm_sec,     static_cast<int>(micros)};
-}
 
 /// A message as templates see it.
 OrderedJson normalized_message(const OrderedJson& message, std::size_t index) {
@@ -73,13 +69,15 @@ void add_special_tokens(const OrderedJson& config, const std::string& origin, Or
   }
 }
 
-void add_config_templates(const OrderedJson& config, const std::string& origin,
-                          std::map<std::string, std::string>& sources) {
-  if (!config.contains("chat_template") || config["chat_template"].is_null()) return;
+/// Name and source of the templates in a tokenizer_config.json.
+std::vector<std::pair<std::string, std::string>> config_templates(const OrderedJson& config,
+                                                                  const std::string& origin) {
+  std::vector<std::pair<std::string, std::string>> out;
+  if (!config.contains("chat_template") || config["chat_template"].is_null()) return out;
   const OrderedJson& templates = config["chat_template"];
   if (templates.is_string()) {
-    sources["default"] = templates.get<std::string>();
-    return;
+    out.emplace_back(kDefaultName, templates.get<std::string>());
+    return out;
   }
   SABREWING_CHECK(templates.is_array(), kCorrupt,
                   "[chat template] {}: chat_template is neither a string nor a list", origin);
@@ -88,8 +86,16 @@ void add_config_templates(const OrderedJson& config, const std::string& origin,
                           entry.contains("template") && entry["template"].is_string();
     SABREWING_CHECK(complete, kCorrupt,
                     "[chat template] {}: an entry of chat_template lacks a name or a template", origin);
-    sources[entry["name"].get<std::string>()] = entry["template"].get<std::string>();
+    out.emplace_back(entry["name"].get<std::string>(), entry["template"].get<std::string>());
   }
+  return out;
+}
+
+/// The same error, naming the template's file.
+Error located(const Error& error, const std::string& origin) {
+  std::string_view message = error.what();
+  if (message.starts_with(kErrorPrefix)) message.remove_prefix(kErrorPrefix.size());
+  return {error.code(), fmt::format("{}{}: {}", kErrorPrefix, origin, message)};
 }
 
 std::optional<OrderedJson> read_config(const fs::path& path) {
@@ -100,6 +106,17 @@ std::optional<OrderedJson> read_config(const fs::path& path) {
 }
 
 }  // namespace
+
+LocalTime local_time() {
+  const auto now = std::chrono::system_clock::now();
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+  std::tm parts{};
+  localtime_r(&seconds, &parts);
+  const auto micros =
+      std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1000000;
+  return {parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,           parts.tm_hour,
+          parts.tm_min,         parts.tm_sec,     static_cast<int>(micros)};
+}
 
 ChatTemplate::ChatTemplate(std::string_view source) {
   SABREWING_CHECK(source.size() <= kMaxTemplateBytes, kCorrupt, "[chat template] larger than {} bytes: {}",
@@ -117,6 +134,16 @@ std::string ChatTemplate::render(const OrderedJson& context, const RenderOptions
   return jinja::Interpreter(*parsed_, variables.as<jinja::Dict>(), runtime).run();
 }
 
+void ModelChatTemplates::add(const std::string& name, const std::string& origin, std::string source) {
+  Named& entry = templates_[name];
+  entry = {origin, std::move(source), std::nullopt, std::nullopt};
+  try {
+    entry.parsed.emplace(entry.source);
+  } catch (const Error& error) {
+    entry.error = located(error, origin);
+  }
+}
+
 ModelChatTemplates ModelChatTemplates::load(const fs::path& folder) {
   ModelChatTemplates out;
   out.origin_ = folder.string();
@@ -124,15 +151,19 @@ ModelChatTemplates ModelChatTemplates::load(const fs::path& folder) {
   const std::optional<OrderedJson> config = read_config(config_path);
 
   if (const fs::path file = folder / "chat_template.jinja"; fs::exists(file)) {
-    out.sources_["default"] = read_text_file(file, kMaxTemplateBytes);
+    out.add(kDefaultName, file.string(), read_text_file(file, kMaxTemplateBytes));
   }
   if (const fs::path more = folder / "additional_chat_templates"; fs::is_directory(more)) {
     for (const auto& entry : fs::directory_iterator(more)) {
-      if (entry.path().extension() != ".jinja") continue;
-      out.sources_[entry.path().stem().string()] = read_text_file(entry.path(), kMaxTemplateBytes);
+      const fs::path& file = entry.path();
+      if (file.extension() != ".jinja") continue;
+      out.add(file.stem().string(), file.string(), read_text_file(file, kMaxTemplateBytes));
     }
   }
-  if (out.sources_.empty() && config) add_config_templates(*config, config_path.string(), out.sources_);
+  if (out.templates_.empty() && config) {
+    for (auto& [name, source] : config_templates(*config, config_path.string()))
+      out.add(name, config_path.string(), std::move(source));
+  }
 
   if (config) add_special_tokens(*config, config_path.string(), out.special_tokens_);
   if (!config || !config->contains("added_tokens_decoder")) {
@@ -143,34 +174,79 @@ ModelChatTemplates ModelChatTemplates::load(const fs::path& folder) {
   return out;
 }
 
+std::vector<std::string> ModelChatTemplates::builtin_names() { return {kHarmony}; }
+
+std::string ModelChatTemplates::builtin_for(std::string_view model_type) {
+  return model_type == "gpt_oss" ? kHarmony : "";
+}
+
+void ModelChatTemplates::use_builtin(std::string_view name) {
+  SABREWING_CHECK(name == kHarmony, kInvalidArgument,
+                  "[chat template] no built-in renderer \"{}\", expected one of: {}", name,
+                  fmt::join(builtin_names(), ", "));
+  builtin_ = Builtin::kHarmony;
+  origin_ = name;
+  templates_.clear();
+}
+
+void ModelChatTemplates::use_file(const fs::path& file) {
+  std::string source = read_text_file(file, kMaxTemplateBytes);
+  builtin_ = Builtin::kNone;
+  origin_ = file.string();
+  templates_.clear();
+  add(kDefaultName, origin_, std::move(source));
+  select(std::nullopt, false);
+}
+
 std::vector<std::string> ModelChatTemplates::names() const {
   std::vector<std::string> out;
-  for (const auto& source : sources_) out.push_back(source.first);
+  for (const auto& entry : templates_) out.push_back(entry.first);
   return out;
 }
 
 std::string ModelChatTemplates::source(const std::string& name) const {
-  const auto found = sources_.find(name);
-  return found == sources_.end() ? std::string() : found->second;
+  const auto found = templates_.find(name);
+  return found == templates_.end() ? std::string() : found->second.source;
 }
 
-ChatTemplate ModelChatTemplates::select(const std::optional<std::string>& name, bool has_tools) const {
-  SABREWING_CHECK(!sources_.empty(), kNotFound, "[chat template] {}: the model has no chat template",
+const ModelChatTemplates::Named& ModelChatTemplates::find(const std::optional<std::string>& name,
+                                                          bool has_tools) const {
+  SABREWING_CHECK(!templates_.empty(), kNotFound, "[chat template] {}: the model has no chat template",
                   origin_);
-  const std::string chosen = name                                           ? *name
-                             : has_tools && sources_.count("tool_use") != 0 ? "tool_use"
-                                                                            : "default";
-  const auto found = sources_.find(chosen);
-  if (found == sources_.end()) {
+  const std::string chosen = name                                            ? *name
+                             : has_tools && templates_.count(kToolName) != 0 ? kToolName
+                                                                             : kDefaultName;
+  const auto found = templates_.find(chosen);
+  if (found == templates_.end()) {
     fail(ErrorCode::kNotFound, "[chat template] {}: no template named '{}'; there are: {}", origin_, chosen,
          fmt::join(names(), ", "));
   }
-  return ChatTemplate(found->second);
+  if (found->second.error) throw Error(*found->second.error);
+  return found->second;
+}
+
+const ChatTemplate& ModelChatTemplates::select(const std::optional<std::string>& name, bool has_tools) const {
+  return *find(name, has_tools).parsed;
 }
 
 std::string ModelChatTemplates::render(const ChatRequest& request, const RenderOptions& options) const {
-  const ChatTemplate chosen = select(request.template_name, !request.tools.is_null());
-  return chosen.render(chat_context(request, special_tokens_), options);
+  return join_parts(render_parts(request, options));
+}
+
+std::vector<PromptPart> ModelChatTemplates::render_parts(const ChatRequest& request,
+                                                         const RenderOptions& options) const {
+  if (builtin_ == Builtin::kHarmony) return render_harmony_parts(request, options);
+  return {{render_template(request, options), true}};
+}
+
+std::string ModelChatTemplates::render_template(const ChatRequest& request,
+                                                const RenderOptions& options) const {
+  const Named& chosen = find(request.template_name, !request.tools.is_null());
+  try {
+    return chosen.parsed->render(chat_context(request, special_tokens_), options);
+  } catch (const Error& error) {
+    throw located(error, fs::path(chosen.origin).filename().string());
+  }
 }
 
 OrderedJson chat_context(const ChatRequest& request, const OrderedJson& special_tokens) {

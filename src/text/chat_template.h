@@ -8,7 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "core/error.h"
 #include "core/json.h"
+#include "text/chat/prompt.h"
 #include "text/jinja_limits.h"
 
 namespace sabrewing::text {
@@ -50,16 +52,31 @@ struct ChatRequest {
   std::optional<std::string> template_name;    ///< one of `ModelChatTemplates::names`; chosen when absent
 };
 
+/// The system's local time.
+LocalTime local_time();
+
 /// The chat templates and special tokens of a model folder.
 class ModelChatTemplates {
  public:
   /// Reads `chat_template.jinja` and `additional_chat_templates/*.jinja`, which win, or the `chat_template`
   /// of `tokenizer_config.json` (a string, or a list of name and template); the special tokens come from
   /// `tokenizer_config.json` (and `special_tokens_map.json` where that does not list its added tokens).
-  /// Absent files are no error; malformed ones are `Error{kCorrupt}`. Templates are parsed when first chosen.
+  /// Absent files are no error; malformed ones are `Error{kCorrupt}`. Every template is parsed here; one that
+  /// cannot be is an error when it is chosen.
   static ModelChatTemplates load(const std::filesystem::path& folder);
 
-  bool empty() const { return sources_.empty(); }
+  /// Puts a renderer of this library ("harmony") in the place of all templates.
+  void use_builtin(std::string_view name);
+  /// Puts the template in `file` in the place of all templates. Errors name the file.
+  void use_file(const std::filesystem::path& file);
+  /// The names that `use_builtin` takes, and the one for a config.json's `model_type` ("" when there is
+  /// none).
+  static std::vector<std::string> builtin_names();
+  static std::string builtin_for(std::string_view model_type);
+
+  bool empty() const { return templates_.empty() && builtin_ == Builtin::kNone; }
+  /// What renders: a file, or the name of a built-in renderer.
+  const std::string& origin() const { return origin_; }
   std::vector<std::string> names() const;
   /// The text of the template of that name; empty when there is none.
   std::string source(const std::string& name) const;
@@ -68,16 +85,34 @@ class ModelChatTemplates {
 
   /// The template of that name; without a name "tool_use" where it exists and there are tools, else
   /// "default". Throws `Error{kNotFound}`.
-  ChatTemplate select(const std::optional<std::string>& name, bool has_tools) const;
+  const ChatTemplate& select(const std::optional<std::string>& name, bool has_tools) const;
 
   /// As transformers' `apply_chat_template`: null members of messages are dropped, the names of reasoning
   /// text are aliased, special tokens become variables below the request's own.
   std::string render(const ChatRequest& request, const RenderOptions& options = {}) const;
+  /// The same in parts. A Jinja template gives one part of markup, as it cannot tell what users wrote from
+  /// its own; a built-in renderer keeps the two apart.
+  std::vector<PromptPart> render_parts(const ChatRequest& request, const RenderOptions& options = {}) const;
 
  private:
+  std::string render_template(const ChatRequest& request, const RenderOptions& options) const;
+
+  enum class Builtin { kNone, kHarmony };
+
+  struct Named {
+    std::string origin;  ///< file, for errors
+    std::string source;
+    std::optional<ChatTemplate> parsed;
+    std::optional<Error> error;  ///< why it is not
+  };
+
+  void add(const std::string& name, const std::string& origin, std::string source);
+  const Named& find(const std::optional<std::string>& name, bool has_tools) const;
+
   std::string origin_;
-  std::map<std::string, std::string> sources_;
+  std::map<std::string, Named> templates_;
   OrderedJson special_tokens_ = OrderedJson::object();
+  Builtin builtin_ = Builtin::kNone;
 };
 
 /// The variables that `ModelChatTemplates::render` gives to a template.

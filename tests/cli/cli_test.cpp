@@ -105,6 +105,57 @@ TEST_F(CliTest, AnswersAWordProblem) {
   EXPECT_EQ(parsed["logprobs"].size(), 4U);
 }
 
+TEST_F(CliTest, ShowsTheAnswerWithoutItsReasoning) {
+  const std::string question =
+      " --prompt 'Gia is 24 years old. Dan is 8 years older than Gia. How old will Dan be in 9 years?'";
+  for (const char* name : {"mini-gpt-oss", "mini-qwen3"}) {
+    const std::string command = "run " + (kModels / name).string() + question;
+    const Json json = parse_json(run(command + " --json").out, "output");
+    const Json plain =
+        parse_json(run(command + " --json --tool-call-parser none --reasoning-parser none").out, "output");
+    const auto reasoning = json["reasoning"].get<std::string>();
+    const auto text = json["text"].get<std::string>();
+    EXPECT_EQ(json["ids"], plain["ids"]) << name;
+    EXPECT_NE(text.find("#### 41"), std::string::npos) << text;
+    EXPECT_NE(reasoning, "") << name;
+    EXPECT_EQ(text.find(reasoning), std::string::npos) << text;
+    EXPECT_NE(plain["text"].get<std::string>().find(reasoning), std::string::npos) << plain["text"];
+    EXPECT_EQ(json["tool_calls"], Json::array());
+    const Outcome hidden = run(command);
+    EXPECT_EQ(hidden.out, text + "\n") << name;
+    EXPECT_EQ(hidden.err.find(reasoning), std::string::npos) << hidden.err;
+    const Outcome shown = run(command + " --show-reasoning");
+    EXPECT_EQ(shown.out, text + "\n") << name;
+    EXPECT_NE(shown.err.find(reasoning), std::string::npos) << shown.err;
+  }
+}
+
+TEST_F(CliTest, ChatTemplates) {
+  const std::string model = kModels / "mini-qwen3";
+  std::ofstream(folder_ / "echo.jinja")
+      << "{{ messages[-1].content }}{{ tools[0].name }}{{ reasoning_effort }}";
+  std::ofstream(folder_ / "bad.jinja") << "{% if %}";
+  std::ofstream(folder_ / "raise.jinja") << "{{ raise_exception('not so') }}";
+  std::ofstream(folder_ / "tools.json") << R"([{"name": "probe"}])";
+  const std::string tail = " --json --max-tokens 1 --prompt ";
+  const Outcome echo =
+      run("run " + model + " --chat-template " + (folder_ / "echo.jinja").string() + " --tools " +
+          (folder_ / "tools.json").string() + " --reasoning-effort low" + tail + "hello");
+  const Outcome raw = run("run " + model + " --raw" + tail + "helloprobelow");
+  ASSERT_EQ(echo.code, 0) << echo.err;
+  EXPECT_EQ(parse_json(echo.out, "echo")["prompt_ids"], parse_json(raw.out, "raw")["prompt_ids"]);
+  EXPECT_EQ(
+      run("run " + (kModels / "mini-gpt-oss").string() + " --chat-template harmony" + tail + "hello").code,
+      0);
+  expect_refusal("run " + model + " --prompt x --chat-template " + (folder_ / "bad.jinja").string(), 1,
+                 "bad.jinja: line 1");
+  expect_refusal("run " + model + " --prompt x --chat-template " + (folder_ / "raise.jinja").string(), 2,
+                 "raise.jinja: ");
+  expect_refusal("run " + model + " --prompt x --tools " + (folder_ / "echo.jinja").string(), 2,
+                 "echo.jinja");
+  expect_refusal("run " + model + " --prompt x --tool-call-parser hermez", 2, "hermez");
+}
+
 TEST_F(CliTest, VerifiesEveryModel) {
   for (const char* name : {"mini-gpt-oss", "mini-qwen3", "mini-qwen3-moe"})
     for (const char* precision : {"exact", "default"}) {

@@ -4,18 +4,13 @@
 #include <optional>
 
 #include "text/chat/json_value.h"
+#include "text/chat/message.h"
 #include "text/chat/tape.h"
 
 namespace sabrewing::text::chat {
 namespace {
 
 constexpr int kMaxSchemaDepth = 8;
-
-const OrderedJson* member(const OrderedJson& object, std::string_view key) {
-  if (!object.is_object()) return nullptr;
-  const auto found = object.find(key);
-  return found == object.end() ? nullptr : &*found;
-}
 
 void add_type(std::string_view name, ValueTypes& types) {
   bool* const flag = name == "string"    ? &types.string

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace sabrewing::text {
+
+/// A piece of a rendered prompt. Special tokens spelled out in markup become special tokens; text never does,
+/// whatever it spells.
+struct PromptPart {
+  std::string text;
+  bool is_markup = false;
+};
+
+std::string join_parts(const std::vector<PromptPart>& parts);
+std::vector<std::int32_t> encode_parts(const Tokenizer& tokenizer, const std::vector<PromptPart>& parts);
+
+}  // namespace sabrewing::text

@@ -222,7 +222,8 @@ void Completion::hear(std::size_t index, const engine::RequestUpdate& update) {
       events_.fail(failed_answer(update));
     }
   }
-  if (request_.stream.stream && !failed_ && (update.finished || !choice.text.empty()))
+  // Also tokens that have no text yet: clients time them.
+  if (request_.stream.stream && !failed_ && (update.finished || !update.tokens.empty()))
     send(index, choice, update);
   if (open_ == 0) finish();
 }

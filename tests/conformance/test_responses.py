@@ -11,9 +11,9 @@ pytestmark = pytest.mark.part("responses")
 TOOL = {"type": "function", **WEATHER["function"], "strict": True}
 
 
-def create(server, text=None, **arguments):
+def create(server, prompt=None, **arguments):
     arguments.setdefault("temperature", 0)
-    return server.openai.responses.create(model=server.model, input=text or question()[0][0]["content"], **arguments)
+    return server.openai.responses.create(model=server.model, input=prompt or question()[0][0]["content"], **arguments)
 
 
 def test_plain(qwen):

@@ -54,7 +54,7 @@ using GemmPlanPtr = std::shared_ptr<const GemmPlan>;
 /// Operands of one call. M = a.rows = c.rows; M = 0 is ordinary.
 struct GemmArgs {
   Matrix a;                         ///< (M, K)
-  const void* a_scales = nullptr;   ///< per token or per group, for quantized activations
+  const void* a_scales = nullptr;   ///< of quantized activations: (M), or (K / group, M) for groups
   const PackedWeight* b = nullptr;  ///< (N, K)
   const float* bias = nullptr;      ///< (N), or null when desc.bias is false
   Matrix c;                         ///< (M, N)

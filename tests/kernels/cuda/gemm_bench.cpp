@@ -94,13 +94,14 @@ int run(const Options& options) {
       std::vector<jit::KernelSource> sources;
       for (const std::int64_t m : options.m) {
         const GemmProblem problem{
-            {cell.layout(), DType::kBF16, output, false, false}, m, n, k, options.exact};
+            {cell.layout(), formats::ActivationFormat::bf16(), output, false, false}, m, n, k, options.exact};
         for (const Candidate& c : candidates(model, problem, options.only.empty() ? options.limit : 100000)) {
           if (!options.only.empty() &&
               (";" + options.only + ";").find(";" + c.shape.to_string() + ";") == std::string::npos)
             continue;
           choices.push_back({m, c});
-          KernelFormats formats{cell.layout(), DType::kBF16, output, c.scale_after, options.race_checkable};
+          KernelFormats formats{cell.layout(), formats::ActivationFormat::bf16(), output, c.scale_after,
+                                options.race_checkable};
           sources.push_back(kernel_source(c.shape, formats, model.architecture));
         }
       }
@@ -120,8 +121,8 @@ int run(const Options& options) {
           // For a profiler: three calls of each kernel, nothing else.
           for (const Choice& choice : choices) {
             if (choice.m != m) continue;
-            const KernelFormats formats{cell.layout(), DType::kBF16, output, choice.candidate.scale_after,
-                                        options.race_checkable};
+            const KernelFormats formats{cell.layout(), formats::ActivationFormat::bf16(), output,
+                                        choice.candidate.scale_after, options.race_checkable};
             for (int i = 0; i < 3; ++i)
               kernels.get(choice.candidate.shape, formats)
                   .enqueue(cell.operands(m, static_cast<std::size_t>(i)), bench.stream(), false);
@@ -138,7 +139,7 @@ int run(const Options& options) {
         for (const Choice& choice : choices) {
           if (choice.m != m) continue;
           const Candidate& c = choice.candidate;
-          const KernelFormats formats{cell.layout(), DType::kBF16, output, c.scale_after,
+          const KernelFormats formats{cell.layout(), formats::ActivationFormat::bf16(), output, c.scale_after,
                                       options.race_checkable};
           const std::string name = fmt::format("{}{}", c.shape.to_string(), c.scale_after ? " after" : "");
           ++cells;
@@ -196,7 +197,7 @@ int run(const Options& options) {
         std::sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.us < b.us; });
         const Candidate& best = timed[0].candidate;
         const GemmKernel& kernel = kernels.get(
-            best.shape, {cell.layout(), DType::kBF16, output, best.scale_after, options.race_checkable});
+            best.shape, {cell.layout(), formats::ActivationFormat::bf16(), output, best.scale_after, options.race_checkable});
         const auto time_best = [&](bool overlap) {
           return bench.time(
               [&](int i) {

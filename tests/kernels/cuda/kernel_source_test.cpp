@@ -16,6 +16,8 @@ struct Case {
   bool scale_after = false;
   DType output = DType::kBF16;
   std::string architecture = "sm_90a";
+  std::string activation = "bf16";
+  Accuracy accuracy = Accuracy::kDefault;
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.shape.to_string() << ' ' << c.format; }
@@ -39,6 +41,28 @@ std::vector<Case> cases() {
   list.push_back({"middle_fp16_output", middle, "mxfp4", false, DType::kF16});
   for (const std::string architecture : {"sm_80", "sm_86", "sm_89", "sm_100a", "sm_103a", "sm_120a"})
     list.push_back({"portable_" + architecture, portable, "mxfp4", false, DType::kBF16, architecture});
+  const auto add = [&](const std::string& name, const KernelShape& shape, const std::string& format,
+                       const std::string& activation, const std::string& architecture, DType output) {
+    const bool after =
+        weight_layout(format_by_name(format), testing::activation_by_name(activation)).decoder.empty();
+    list.push_back({name, shape, format, after, output, architecture, activation});
+  };
+  KernelShape fp8 = portable;
+  fp8.promote = 128;
+  add("planes_sm_80", portable, "uint3:g32:fp16:zp", "fp16", "sm_80", DType::kF16);
+  add("int8_sm_80", portable, "int4:g128:bf16", "int8", "sm_80", DType::kBF16);
+  add("fp8_sm_89", fp8, "mxfp4", "fp8", "sm_89", DType::kBF16);
+  add("fp8_sm_100a", fp8, "fp8block", "fp8g128", "sm_100a", DType::kF32);
+  add("nvfp4_sm_120a", portable, "nvfp4", "bf16", "sm_120a", DType::kBF16);
+  KernelShape fast = big;  // no promotion: fp8 sums as the instruction keeps them
+  fast.tokens = 128;
+  add("fast_fp8", fast, "fp8row", "fp8", "sm_90a", DType::kF32);
+  add("planes_bf16", middle, "uint5:g32:bf16:zp", "bf16", "sm_90a", DType::kBF16);
+  add("planes_fp16", few, "float6e3m2:g64:fp16", "fp16", "sm_90a", DType::kBF16);
+  add("int8", {Family::kWgmma, 128, 1, 2, 3, 1, 1, 1}, "int8:row:fp32", "int8", "sm_90a", DType::kBF16);
+  add("mxfp8", {Family::kWgmma, 32, 1, 2, 3, 1, 1, 1}, "mxfp4", "mxfp8", "sm_90a", DType::kBF16);
+  fp8 = {Family::kWgmma, 64, 1, 2, 3, 4, 1, 2, 256};
+  add("split_fp8", fp8, "fp8row", "fp8", "sm_90a", DType::kF16);
   return list;
 }
 
@@ -48,8 +72,9 @@ TEST_P(KernelSourceCompiles, WithoutSpills) {
   static jit::Compiler compiler;
   if (const Feasibility feasible = compiler.available(); !feasible) GTEST_SKIP() << feasible.reason;
   const Case& c = GetParam();
-  const KernelFormats formats{weight_layout(format_by_name(c.format)), DType::kBF16, c.output, c.scale_after,
-                              false};
+  const formats::ActivationFormat activation = testing::activation_by_name(c.activation);
+  const KernelFormats formats{weight_layout(format_by_name(c.format), activation, c.accuracy), activation,
+                              c.output, c.scale_after, false};
   const auto compiled =
       compiler.compile(kernel_source(c.shape, formats, jit::Architecture::parse(c.architecture)));
   const jit::KernelResources& resources = compiled->function("sabrewing_gemm").resources;
@@ -63,8 +88,8 @@ INSTANTIATE_TEST_SUITE_P(Cuda, KernelSourceCompiles, ::testing::ValuesIn(cases()
                          [](const auto& test) { return test.param.name; });
 
 TEST(KernelSource, RefusalsNameTheRule) {
-  const KernelFormats formats{weight_layout(format_by_name("mxfp4")), DType::kBF16, DType::kBF16, false,
-                              false};
+  const KernelFormats formats{weight_layout(format_by_name("mxfp4")), formats::ActivationFormat::bf16(),
+                              DType::kBF16, false, false};
   EXPECT_FALSE(
       can_generate({Family::kWgmma, 256, 1, 2, 4, 1, 1, 1}, formats, jit::Architecture::parse("sm_80")));
   EXPECT_FALSE(
@@ -73,6 +98,17 @@ TEST(KernelSource, RefusalsNameTheRule) {
       can_generate({Family::kWgmma, 256, 1, 2, 8, 1, 1, 1}, formats, jit::Architecture::parse("sm_90a")));
   EXPECT_FALSE(
       can_generate({Family::kMma, 16, 4, 4, 4, 4, 1, 1}, formats, jit::Architecture::parse("sm_80")));
+  const formats::ActivationFormat fp8 = testing::activation_by_name("fp8");
+  const KernelFormats quantized{weight_layout(format_by_name("fp8row"), fp8), fp8, DType::kBF16, false,
+                                false};
+  EXPECT_FALSE(
+      can_generate({Family::kMma, 16, 4, 4, 4, 1, 1, 1}, quantized, jit::Architecture::parse("sm_80")));
+  EXPECT_TRUE(
+      can_generate({Family::kMma, 16, 4, 4, 4, 1, 1, 1}, quantized, jit::Architecture::parse("sm_89")));
+  KernelFormats mismatched = formats;
+  mismatched.activation = fp8;
+  EXPECT_FALSE(
+      can_generate({Family::kMma, 16, 4, 4, 4, 1, 1, 1}, mismatched, jit::Architecture::parse("sm_90a")));
 }
 
 }  // namespace

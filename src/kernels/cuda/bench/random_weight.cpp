@@ -80,6 +80,65 @@ ActivationFormat activation_by_name(const std::string& name) {
   fail(ErrorCode::kInvalidArgument, "[bench] unknown activation format {}", name);
 }
 
+std::vector<CoveredPair> covering_set() {
+  const Accuracy high = Accuracy::kHigh;
+  return {
+      // 16-bit activations: scales before the sums.
+      {"int1:g64:bf16", "bf16"},
+      {"uint2:g32:fp16:zp", "fp16"},
+      {"int3:g128:bf16", "bf16"},
+      {"uint4:g128:bf16:zp", "bf16"},
+      {"uint4:g64:fp16:fzp", "fp16"},
+      {"int4:g128:fp16", "fp16"},
+      {"int5:g96:bf16", "bf16"},
+      {"uint6:g48:bf16:fzp", "bf16"},
+      {"uint7:row:fp32:zp", "fp16"},
+      {"int8:tensor:fp32", "bf16"},
+      {"uint8:g16:bf16:zp", "bf16"},
+      {"float3e1m1:g32:float8e8m0", "bf16"},
+      {"float4e3m0:g16:float8e4m3", "fp16"},
+      {"float5e2m2:g64:bf16", "bf16"},
+      {"float6e3m2:g32:float8e8m0", "fp16"},
+      {"float6e2m3:row:fp32", "bf16"},
+      {"float7e3m3:g128:fp16", "fp16"},
+      {"float8e5m2:g128:bf16", "bf16"},
+      {"nvfp4", "bf16"},
+      {"nvfp4", "fp16"},
+      {"mxfp4", "fp16"},
+      {"mxfp8", "bf16"},
+      {"fp8row", "fp16"},
+      // Scales after the sums.
+      {"fp8block", "bf16"},
+      {"int4:g32:fp16", "bf16"},
+      {"uint4:g128:bf16:zp", "bf16", high},
+      {"uint3:g16:fp32:zp", "fp16", high},
+      {"float8e5m2:g64:bf16", "fp16", high},
+      {"int8:g128:fp16", "bf16", high},
+      // FP8 activations.
+      {"mxfp4", "fp8"},
+      {"int4:g128:bf16", "fp8"},
+      {"uint4:g64:fp16:zp", "fp8"},
+      {"int5:row:fp32", "fp8"},
+      {"float6e3m2:g32:float8e8m0", "fp8"},
+      {"fp8row", "fp8"},
+      {"fp8row", "fp8e5m2"},
+      {"float8e5m2:row:fp32", "fp8"},
+      {"float8e5m2:g128:fp32", "fp8e5m2"},
+      {"fp8block", "fp8g128"},
+      {"nvfp4", "bf16", high},
+      {"mxfp8", "mxfp8"},
+      {"mxfp4", "mxfp8"},
+      {"int3:g64:bf16", "fp8g128"},
+      // INT8 activations.
+      {"int8:row:fp32", "int8"},
+      {"int4:g128:bf16", "int8"},
+      {"uint7:g64:fp16:zp", "int8"},
+      {"uint1:g32:bf16:zp", "int8"},
+      {"int6:g128:fp32", "int8g128"},
+      {"mxfp4", "int8"},
+  };
+}
+
 RandomWeight::RandomWeight(const WeightFormat& weight_format, std::int64_t rows, std::int64_t columns,
                            std::uint32_t seed)
     : format(weight_format), n(rows), k(columns) {

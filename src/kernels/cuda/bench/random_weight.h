@@ -18,6 +18,16 @@ formats::WeightFormat format_by_name(const std::string& name);
 /// "bf16", "fp16", "fp8", "fp8e5m2", "int8" (per token), "fp8g128", "int8g128", "mxfp8".
 formats::ActivationFormat activation_by_name(const std::string& name);
 
+/// A weight and activation format of the covering set.
+struct CoveredPair {
+  std::string format;
+  std::string activation;
+  Accuracy accuracy = Accuracy::kDefault;
+};
+/// Every element width, scale type, block shape, zero point and activation of the plane layout at least once;
+/// what CI compiles and the check on a GPU runs.
+std::vector<CoveredPair> covering_set();
+
 /// A random weight as a checkpoint would store it; no element is NaN or infinite.
 struct RandomWeight {
   formats::WeightFormat format;

@@ -14,6 +14,8 @@ namespace sabrewing::device {
 // mantissa places, which makes the number times 2^-126; the stored scale byte carries 2^126, so that one
 // exact multiplication finishes it.
 struct E2M1E8M0ToBf16 {
+  static constexpr int kBytes = 2;  // of an operand element
+  static constexpr int kSegment = 0;
   static constexpr int kSlabK = 64;
   static constexpr int kWords = 4;       // per lane and 64 columns
   static constexpr int kScaleWords = 1;  // per row pair and slab: row g {0..31, 32..63}, row g+8 {..}
@@ -41,6 +43,7 @@ struct E2M1E8M0ToBf16 {
 template <int kGroup, bool kAfter>
 struct Int4ToBf16 {
   static constexpr int kSlabK = kGroup > 0 && kGroup % 128 == 0 ? 128 : 64;
+  static constexpr int kBytes = 2, kSegment = kSlabK;
   static constexpr int kWords = 4;
   static constexpr int kScaleWords = kGroup > 0;  // row g in the low half, row g+8 in the high half
   static constexpr bool kScaleAfter = kAfter;
@@ -66,12 +69,16 @@ struct Int4ToBf16 {
   SW_DEVICE static float scale_high(const u32* scales) {
     return __uint_as_float(scales[0] & 0xffff0000u) * 0x1p-126f;
   }
+  SW_DEVICE static float scale(const u32* scales, int half, int) {
+    return half == 0 ? scale_low(scales) : scale_high(scales);
+  }
 };
 
 // E4M3 without a scale in the loop (per channel or tensor, in the epilogue), to BF16: the number times 2^-120
 // by bit placement, and an exact multiplication by 2^120. Words 2j and 2j+1 belong to step j; the bytes of a
 // word are register 2i half 0, register 2i+1 half 0, register 2i half 1, register 2i+1 half 1.
 struct E4M3ToBf16 {
+  static constexpr int kBytes = 2, kSegment = 0;
   static constexpr int kSlabK = 64;
   static constexpr int kWords = 8;
   static constexpr int kScaleWords = 0;

@@ -131,6 +131,9 @@ struct FloatElement {
     constexpr int kShift = Operand::kMantissa - kMantissa;
     constexpr u32 kSign = replicate(1u << (kLaneBits - 1), kLaneBits);
     constexpr u32 kMagnitude = replicate(((1u << (kBits - 1)) - 1) << kShift, kLaneBits);
+    // Stored with the sign inverted: the register that an instruction reads is then not the one that the next
+    // word is loaded to.
+    if constexpr (kBits == kLaneBits) return code ^ kSign;
     return ((code << (kLaneBits - kBits)) & kSign) | ((code << kShift) & kMagnitude);
   }
   template <typename Operand>

@@ -23,10 +23,51 @@ struct GemmParams {
   int row_blocks;  // of 64 output features
   int token_tiles;
   int feature_tiles;
-  int token_group;     // token tiles that share the features of consecutive tiles
-  int aligned;         // y rows take 16-byte stores
-  int stream_weights;  // no other tile reads the same weights
+  int token_group;      // token tiles that share the features of consecutive tiles
+  int aligned;          // y rows take 16-byte stores
+  int stream_weights;   // no other tile reads the same weights
+  int x_scale_stride;   // between groups
+  const void* x_scale;  // [M], or [K/group][x_scale_stride], of quantized activations
 };
+
+// Scales of quantized activations.
+struct NoTokenScale {
+  static constexpr int kColumns = 0;
+  static constexpr bool kPerToken = false;
+};
+struct PerTokenScale {
+  static constexpr int kColumns = 0;
+  static constexpr bool kPerToken = true;
+};
+// One for `kGroup` columns, FP32 or E8M0 bytes.
+template <int kGroup, bool kExponents>
+struct PerGroupScale {
+  static constexpr int kColumns = kGroup;
+  static constexpr bool kPerToken = false;
+  SW_DEVICE static float load(const GemmParams& p, int token, int column) {
+    if (token >= p.m || column >= p.k) return 0.0f;
+    const i64 at = static_cast<i64>(column / kGroup) * p.x_scale_stride + token;
+    if constexpr (kExponents)
+      return E8M0Scale::value(static_cast<const u8*>(p.x_scale)[at]);
+    else
+      return static_cast<const float*>(p.x_scale)[at];
+  }
+};
+SW_DEVICE float token_scale(const GemmParams& p, int token) {
+  return token < p.m ? static_cast<const float*>(p.x_scale)[token] : 0.0f;
+}
+
+// Columns of K whose sums are added to FP32 ones at once: those that share all scales of the sums, and at
+// most kPromote where the instruction's own sums are not exact enough. 0: all.
+template <typename Config>
+SW_DEVICE constexpr int run_columns() {
+  const int limits[3] = {Config::Decoder::kScaleAfter ? Config::Decoder::kSegment : 0,
+                         Config::TokenScale::kColumns, Config::kPromote};
+  int columns = 0;
+  for (const int limit : limits)
+    if (limit > 0 && (columns == 0 || limit < columns)) columns = limit;
+  return columns;
+}
 
 struct Bf16Output {
   using Type = u16;

@@ -44,6 +44,9 @@ SW_DEVICE void load_shared(u32 from, u32* out) {
                : "r"(from)
                : "memory");
 }
+SW_DEVICE void load_shared_pair(u32 from, u32* out) {
+  asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(out[0]), "=r"(out[1]) : "r"(from) : "memory");
+}
 SW_DEVICE u32 load_shared(u32 from) {
   u32 out;
   asm volatile("ld.shared.u32 %0, [%1];" : "=r"(out) : "r"(from) : "memory");
@@ -58,6 +61,9 @@ SW_DEVICE void copy_async_16(u32 to, const void* from, bool valid) {
 SW_DEVICE void copy_async_4(u32 to, const void* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
+SW_DEVICE void copy_async_8(u32 to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
+}
 SW_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 SW_DEVICE void copy_async_wait() {
@@ -71,12 +77,28 @@ SW_DEVICE void load_matrix_x4(u32 from, u32 (&out)[4]) {
                : "memory");
 }
 
-SW_DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
+// mma.sync of 16 features by 8 tokens by 32 bytes along K.
+#define SW_MMA(NAME, ACC, CONSTRAINT, SHAPE_AND_TYPES)                                                 \
+  struct NAME {                                                                                        \
+    using Acc = ACC;                                                                                   \
+    SW_DEVICE static void run(ACC (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {                        \
+      asm("mma.sync.aligned." SHAPE_AND_TYPES " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
+          : CONSTRAINT(d[0]), CONSTRAINT(d[1]), CONSTRAINT(d[2]), CONSTRAINT(d[3])                     \
+          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                             \
+    }                                                                                                  \
+  };
+SW_MMA(Bf16Mma, float, "+f", "m16n8k16.row.col.f32.bf16.bf16.f32")
+SW_MMA(F16Mma, float, "+f", "m16n8k16.row.col.f32.f16.f16.f32")
+SW_MMA(Int8Mma, int, "+r", "m16n8k32.row.col.s32.s8.s8.s32")
+#if __CUDA_ARCH__ >= 890
+SW_MMA(E4M3E4M3Mma, float, "+f", "m16n8k32.row.col.f32.e4m3.e4m3.f32")
+SW_MMA(E4M3E5M2Mma, float, "+f", "m16n8k32.row.col.f32.e4m3.e5m2.f32")
+SW_MMA(E5M2E4M3Mma, float, "+f", "m16n8k32.row.col.f32.e5m2.e4m3.f32")
+SW_MMA(E5M2E5M2Mma, float, "+f", "m16n8k32.row.col.f32.e5m2.e5m2.f32")
+#endif
+#undef SW_MMA
+SW_DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) { Bf16Mma::run(d, a, b0, b1); }
+
 #if __CUDA_ARCH__ >= 900
 
 SW_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
@@ -174,6 +196,11 @@ SW_DEVICE void give_registers() {
 template <int kRegisters>
 SW_DEVICE void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Nothing that computes these moves behind it.
+SW_DEVICE void pin_registers(u32 (&a)[4]) {
+  asm volatile("" : "+r"(a[0]), "+r"(a[1]), "+r"(a[2]), "+r"(a[3]));
 }
 
 SW_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

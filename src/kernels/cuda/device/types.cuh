@@ -11,4 +11,20 @@ using i64 = long long;
 
 #define SW_DEVICE __device__ __forceinline__
 
+template <typename T>
+inline constexpr bool kIsFloat = false;
+template <>
+inline constexpr bool kIsFloat<float> = true;
+
+template <bool kFirst, typename First, typename Second>
+struct SelectType {
+  using Type = First;
+};
+template <typename First, typename Second>
+struct SelectType<false, First, Second> {
+  using Type = Second;
+};
+template <bool kFirst, typename First, typename Second>
+using Select = typename SelectType<kFirst, First, Second>::Type;
+
 }  // namespace sabrewing::device

@@ -19,17 +19,18 @@ bool is_aligned(const void* pointer, std::uintptr_t bytes) {
   return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
 }
 
-jit::TensorMap activation_map(const GemmOperands& operands, int tokens) {
+jit::TensorMap activation_map(const GemmOperands& operands, int tokens, int bytes) {
   // As `jit::encode_tensor_map`, without its vectors: this runs at every launch.
   const std::uint64_t extents[2] = {static_cast<std::uint64_t>(operands.shape.k),
                                     static_cast<std::uint64_t>(operands.m)};
-  const std::uint64_t strides[1] = {static_cast<std::uint64_t>(operands.x_stride) * 2};
-  const std::uint32_t box[2] = {64, static_cast<std::uint32_t>(tokens)};
+  const std::uint64_t strides[1] = {static_cast<std::uint64_t>(operands.x_stride * bytes)};
+  const std::uint32_t box[2] = {static_cast<std::uint32_t>(128 / bytes), static_cast<std::uint32_t>(tokens)};
+  const jit::TensorMapType type = bytes == 2 ? jit::TensorMapType::kBF16 : jit::TensorMapType::kU8;
   const std::uint32_t element_strides[2] = {1, 1};
   jit::TensorMap map;
-  SABREWING_DRIVER(tensor_map_encode_tiled(&map, static_cast<int>(jit::TensorMapType::kBF16), 2,
-                                           const_cast<void*>(operands.x), extents, strides, box,
-                                           element_strides, 0, static_cast<int>(jit::TensorMapSwizzle::k128B),
+  SABREWING_DRIVER(tensor_map_encode_tiled(&map, static_cast<int>(type), 2, const_cast<void*>(operands.x),
+                                           extents, strides, box, element_strides, 0,
+                                           static_cast<int>(jit::TensorMapSwizzle::k128B),
                                            static_cast<int>(jit::TensorMapPromotion::k128B), 0));
   return map;
 }
@@ -51,8 +52,12 @@ GemmKernel::GemmKernel(const jit::DevicePtr& device, jit::Compiler& compiler, co
 }
 
 Feasibility GemmKernel::can_run(const GemmOperands& operands) const {
-  if (!is_aligned(operands.x, 16) || operands.x_stride % 8 != 0 || operands.shape.k % 8 != 0)
-    return Feasibility::no("activation rows must begin at multiples of 16 bytes, and K be a multiple of 8");
+  const int vector = 16 / operand_bytes(formats_.weight.operand);
+  if (!is_aligned(operands.x, 16) || operands.x_stride % vector != 0 || operands.shape.k % vector != 0)
+    return Feasibility::no(fmt::format(
+        "activation rows must begin at multiples of 16 bytes, and K be a multiple of {}", vector));
+  if (formats_.activation.scale && operands.x_scale == nullptr)
+    return Feasibility::no("quantized activations need their scales");
   if (operands.shape.k < 128 * shape_.split && shape_.split > 1)
     return Feasibility::no(
         fmt::format("K {} is too short to be split in {}", operands.shape.k, shape_.split));
@@ -77,6 +82,8 @@ void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream,
   params.y = operands.y;
   params.x_stride = operands.x_stride;
   params.y_stride = operands.y_stride;
+  params.x_scale = operands.x_scale;
+  params.x_scale_stride = static_cast<std::int32_t>(operands.x_scale_stride);
   params.m = static_cast<std::int32_t>(operands.m);
   params.n = static_cast<std::int32_t>(operands.shape.n);
   params.k = static_cast<std::int32_t>(operands.shape.k);
@@ -100,7 +107,8 @@ void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream,
     const int tiles = token_tiles * feature_tiles;
     const int blocks = shape_.split > 1 ? tiles * shape_.split : std::min(tiles, multiprocessors_);
     config.grid = {static_cast<unsigned>(blocks), 1, 1};
-    jit::launch(kernel_, config, activation_map(operands, shape_.tokens), params);
+    jit::launch(kernel_, config,
+                activation_map(operands, shape_.tokens, operand_bytes(formats_.weight.operand)), params);
   } else {
     config.grid = {static_cast<unsigned>(feature_tiles * shape_.split), static_cast<unsigned>(token_tiles),
                    1};

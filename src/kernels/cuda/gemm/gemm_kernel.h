@@ -26,6 +26,8 @@ struct GemmParams {
   std::int32_t token_group = 1;
   std::int32_t aligned = 0;
   std::int32_t stream_weights = 0;
+  std::int32_t x_scale_stride = 0;
+  const void* x_scale = nullptr;
 };
 
 /// Operands on the device, already checked against the packed weight.
@@ -36,6 +38,9 @@ struct GemmOperands {
   const float* bias = nullptr;
   const void* x = nullptr;
   std::int64_t x_stride = 0;  ///< elements
+  /// Of quantized activations: FP32 (M), or FP32 or E8M0 (K / group, x_scale_stride).
+  const void* x_scale = nullptr;
+  std::int64_t x_scale_stride = 0;
   void* y = nullptr;
   std::int64_t y_stride = 0;
   std::int64_t m = 0;

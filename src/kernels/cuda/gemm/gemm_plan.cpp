@@ -15,14 +15,24 @@ constexpr const char* kLayoutName = "cuda mma fragments";
 constexpr std::int64_t kIntervals[] = {1,   4,   8,   16,  32,  64,   96,   128,
                                        192, 256, 384, 512, 768, 1024, 2048, 4096};
 constexpr std::size_t kExplained = 4;
+constexpr int kPromotedColumns = 128;
 constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
 
 GemmProblem problem_of(const GemmDesc& desc, const WeightLayout& layout, std::int64_t m) {
-  return {{layout, DType::kBF16, desc.output, false, false},
+  return {{layout, desc.activation, desc.output, false, false},
           m,
           desc.n,
           desc.k,
-          desc.accuracy != Accuracy::kDefault};
+          desc.accuracy != Accuracy::kDefault,
+          kPromotedColumns};
+}
+
+/// How activations are stored; INT4 and FP4 ones as the INT8 numbers they are multiplied as.
+DType activation_dtype(formats::ElementType type) {
+  if (type == formats::kBF16) return DType::kBF16;
+  if (type == formats::kFP16) return DType::kF16;
+  if (type == formats::kE4M3) return DType::kF8E4M3;
+  return type == formats::kE5M2 ? DType::kF8E5M2 : DType::kI8;
 }
 
 }  // namespace
@@ -40,7 +50,8 @@ std::string CudaGemmPlan::kernel_name() const {
   bool pre_scaled = false;
   for (const Interval& interval : intervals_)
     pre_scaled |= layout_.pre_scaled && !interval.choice.scale_after;
-  return fmt::format("cuda {} x bf16{}", formats::to_string(desc().weight), pre_scaled ? " pre_scaled" : "");
+  return fmt::format("cuda {} x {}{}", formats::to_string(desc().weight),
+                     formats::to_string(desc().activation), pre_scaled ? " pre_scaled" : "");
 }
 
 std::string CudaGemmPlan::explain() const {
@@ -78,9 +89,10 @@ void CudaGemmPlan::enqueue(const GemmArgs& args, jit::StreamHandle stream, bool 
   SABREWING_CHECK(m <= kMaxExtent, kInvalidArgument, "[gemm] {} rows, at most {}", m, kMaxExtent);
   SABREWING_CHECK(args.a.cols == d.k && args.c.cols == d.n, kInvalidArgument,
                   "[gemm] a has {} columns, c {}; expected {} and {}", args.a.cols, args.c.cols, d.k, d.n);
-  SABREWING_CHECK(args.a.dtype == DType::kBF16 && args.c.dtype == d.output, kInvalidArgument,
-                  "[gemm] a is {}, c {}; expected BF16 and {}", to_string(args.a.dtype),
-                  to_string(args.c.dtype), to_string(d.output));
+  const DType activation = activation_dtype(d.activation.element);
+  SABREWING_CHECK(args.a.dtype == activation && args.c.dtype == d.output, kInvalidArgument,
+                  "[gemm] a is {}, c {}; expected {} and {}", to_string(args.a.dtype),
+                  to_string(args.c.dtype), to_string(activation), to_string(d.output));
   SABREWING_CHECK(args.a.data != nullptr && args.c.data != nullptr && args.b->bytes.data != nullptr,
                   kInvalidArgument, "[gemm] null operand");
   SABREWING_CHECK((args.bias != nullptr) == d.bias, kInvalidArgument, "[gemm] the plan is {} bias",
@@ -92,6 +104,8 @@ void CudaGemmPlan::enqueue(const GemmArgs& args, jit::StreamHandle stream, bool 
   operands.bias = args.bias;
   operands.x = args.a.data;
   operands.x_stride = args.a.row_stride;
+  operands.x_scale = args.a_scales;
+  operands.x_scale_stride = m;
   operands.y = args.c.data;
   operands.y_stride = args.c.row_stride;
   operands.m = m;
@@ -124,20 +138,19 @@ Feasibility GemmPlanner::can_implement(const GemmDesc& desc) const {
       desc.n > kMaxExtent * 16 / desc.k)
     return Feasibility::no(
         fmt::format("N {} and K {}: at least 1, and too large beyond 2^35 elements", desc.n, desc.k));
-  if (desc.activation != formats::ActivationFormat::bf16())
-    return Feasibility::no(
-        fmt::format("{} activations: CUDA kernels take bf16", formats::to_string(desc.activation)));
   if (desc.output != DType::kBF16 && desc.output != DType::kF16 && desc.output != DType::kF32)
     return Feasibility::no(fmt::format("output {}: BF16, F16 or F32", to_string(desc.output)));
-  if (desc.k % 8 != 0) return Feasibility::no(fmt::format("K {}: a multiple of 8 is needed", desc.k));
   if (const Feasibility feasible = can_lay_out(desc.weight, desc.activation); !feasible) return feasible;
   const WeightLayout layout = weight_layout(desc.weight, desc.activation, desc.accuracy);
+  const int vector = 16 / operand_bytes(layout.operand);
+  if (desc.k % vector != 0)
+    return Feasibility::no(fmt::format("K {}: a multiple of {} is needed", desc.k, vector));
   if (!layout.verified && !impl_->unverified)
     return Feasibility::no(fmt::format(
         "{} by {}: not verified on hardware yet: use mxfp4, int4 per channel or in BF16-scaled groups of a "
         "multiple of 64, or float8e4m3 per channel or tensor, by bf16",
         formats::to_string(desc.weight), formats::to_string(desc.activation)));
-  if (layout.group > 0 && desc.k % layout.group != 0)
+  if (layout.group > 0 && desc.weight.block.n == 1 && desc.k % layout.group != 0)
     return Feasibility::no(fmt::format("K {} is not a multiple of the group {}", desc.k, layout.group));
   if (candidates(impl_->model, problem_of(desc, layout, 1), 1).empty())
     return Feasibility::no(fmt::format("no kernel for {}", impl_->model.architecture.to_string()));
@@ -163,7 +176,7 @@ std::shared_ptr<const CudaGemmPlan> GemmPlanner::plan(const GemmDesc& desc) {
       intervals.back().choice = choice;
       continue;
     }
-    const KernelFormats formats{layout, DType::kBF16, desc.output, choice.scale_after, false};
+    const KernelFormats formats{layout, desc.activation, desc.output, choice.scale_after, false};
     sources.push_back(kernel_source(choice.shape, formats, impl_->model.architecture));
     kernel_formats.push_back(formats);
     intervals.push_back({m, std::move(choice), nullptr});
@@ -188,7 +201,7 @@ PackedWeight GemmPlanner::pack(const CudaGemmPlan& plan, const WeightSource& sou
                   kInvalidArgument, "[pack] the source is {} {} by {}, the plan is for {} {} by {}",
                   formats::to_string(source.format), source.n(), source.k, formats::to_string(desc.weight),
                   desc.n, desc.k);
-  const PackedHostWeight packed = pack_weight(source);
+  const PackedHostWeight packed = pack_weight(source, plan.layout());
   if (to.data == nullptr) {
     const auto buffer = std::make_shared<jit::DeviceBuffer>(impl_->device, packed.bytes.size());
     to = {buffer, buffer->data(), buffer->size()};

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 namespace sabrewing::embedded {
 extern const EmbeddedFile kCudaDevice[];
@@ -33,21 +34,85 @@ std::string_view output_type(DType dtype) {
   }
 }
 
+/// The name of an operand's type in instructions.
+std::string_view instruction_type(Operand operand) {
+  constexpr std::array<std::string_view, 5> kNames{"bf16", "f16", "e4m3", "e5m2", "s8"};
+  return kNames[static_cast<std::size_t>(operand)];
+}
+
+/// What the instruction reads as the activation.
+Operand activation_operand(formats::ElementType type) {
+  if (type == formats::kBF16) return Operand::kBF16;
+  if (type == formats::kFP16) return Operand::kFP16;
+  if (type == formats::kE4M3) return Operand::kE4M3;
+  return type == formats::kE5M2 ? Operand::kE5M2 : Operand::kInt8;
+}
+
+std::string mma_type(Operand weight, Operand activation) {
+  switch (weight) {
+    case Operand::kBF16:
+      return "Bf16Mma";
+    case Operand::kFP16:
+      return "F16Mma";
+    case Operand::kInt8:
+      return "Int8Mma";
+    default:
+      return fmt::format("{}{}Mma", weight == Operand::kE4M3 ? "E4M3" : "E5M2",
+                         activation == Operand::kE4M3 ? "E4M3" : "E5M2");
+  }
+}
+
+std::string token_scale_type(const formats::ActivationFormat& activation) {
+  using Granularity = formats::ActivationFormat::Granularity;
+  switch (activation.granularity) {
+    case Granularity::kNone:
+      return "NoTokenScale";
+    case Granularity::kTensor:
+    case Granularity::kToken:
+      return "PerTokenScale";
+    case Granularity::kGroup:
+      break;
+  }
+  return fmt::format("PerGroupScale<{}, {}>", activation.group, activation.scale == formats::kE8M0);
+}
+
+/// Whether FP32 sums beside the instruction's own are needed.
+bool promotes(const KernelShape& shape, const KernelFormats& formats) {
+  return formats.scale_after || shape.promote > 0 ||
+         formats.activation.granularity == formats::ActivationFormat::Granularity::kGroup;
+}
+
+/// The most accumulator registers of a WGMMA kernel: two sets of them with FP32 sums beside, and scales of
+/// tokens, of short groups or zero points take registers too.
+int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
+  if (!promotes(shape, formats)) return 160;
+  const bool crowded =
+      formats.activation.group > 0 || (formats.weight.segment > 0 && formats.weight.segment < 128);
+  return crowded ? 32 : 64;
+}
+
 /// WGMMA with A from registers. The instruction names every accumulator register, so its text depends on the
-/// number of tokens.
-std::string wgmma_function(int tokens) {
+/// number of tokens. `name` adds to the sums, or with `first` replaces them.
+std::string wgmma_function(std::string_view name, bool first, int tokens, Operand weight,
+                           Operand activation) {
   const int registers = tokens / 2;
+  const bool integers = weight == Operand::kInt8;
   std::string list, outputs;
   for (int i = 0; i < registers; ++i) {
     list += fmt::format("{}%{}", i > 0 ? ", " : "", i);
-    outputs += fmt::format("{}\"+f\"(d[{}])", i > 0 ? ", " : "", i);
+    outputs += fmt::format("{}\"+{}\"(d[{}])", i > 0 ? ", " : "", integers ? 'r' : 'f', i);
   }
+  // Scale-d; then the factors of the operands, and for 16-bit ones that the second is not transposed.
+  const std::string modes =
+      fmt::format("{}{}{}", first ? 0 : 1, integers ? "" : ", 1, 1", operand_bytes(weight) == 2 ? ", 0" : "");
   return fmt::format(
-      "  SW_DEVICE static void mma(float (&d)[{0}], const u32 (&a)[4], u64 b) {{\n"
-      "    asm volatile(\"wgmma.mma_async.sync.aligned.m64n{1}k16.f32.bf16.bf16 {{{2}}}, "
-      "{{%{0}, %{3}, %{4}, %{5}}}, %{6}, 1, 1, 1, 0;\"\n"
+      "  SW_DEVICE static void {8}({9} (&d)[{0}], const u32 (&a)[4], u64 b) {{\n"
+      "    asm volatile(\"wgmma.mma_async.sync.aligned.m64n{1}k{10}.{11}.{12}.{13} {{{2}}}, "
+      "{{%{0}, %{3}, %{4}, %{5}}}, %{6}, {14};\"\n"
       "      : {7}\n      : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"l\"(b));\n  }}\n",
-      registers, tokens, list, registers + 1, registers + 2, registers + 3, registers + 4, outputs);
+      registers, tokens, list, registers + 1, registers + 2, registers + 3, registers + 4, outputs, name,
+      integers ? "int" : "float", 32 / operand_bytes(weight), integers ? "s32" : "f32",
+      instruction_type(weight), instruction_type(activation), modes);
 }
 
 }  // namespace
@@ -58,36 +123,53 @@ int KernelShape::threads() const {
 }
 
 std::string KernelShape::to_string() const {
+  const std::string promoted = promote > 0 ? fmt::format(" p{}", promote) : "";
   if (family == Family::kWgmma)
-    return fmt::format("wgmma {}x{} b{} s{} d{} k{} r{}", tokens, features(), blocks, stages, depth, split,
-                       resident);
-  return fmt::format("mma {}x{} w{} a{} k{} r{}", tokens, features(), groups, stages, split, resident);
+    return fmt::format("wgmma {}x{} b{} s{} d{} k{} r{}{}", tokens, features(), blocks, stages, depth, split,
+                       resident, promoted);
+  return fmt::format("mma {}x{} w{} a{} k{} r{}{}", tokens, features(), groups, stages, split, resident,
+                     promoted);
 }
 
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
                          jit::Architecture architecture) {
-  if (formats.activation != DType::kBF16)
+  const WeightLayout& layout = formats.weight;
+  const bool planes = layout.encoding == WeightLayout::Encoding::kPlanes;
+  const int bytes_per_element = operand_bytes(layout.operand);
+  if (bytes_per_element != operand_bytes(activation_operand(formats.activation.element)) ||
+      (bytes_per_element == 2 && layout.operand != activation_operand(formats.activation.element)))
     return Feasibility::no(
-        fmt::format("no kernel for {} activations", sabrewing::to_string(formats.activation)));
-  if (formats.weight.encoding == WeightLayout::Encoding::kPlanes)
-    return Feasibility::no("no kernel reads this packed layout");
+        fmt::format("the packed weight is not for {} activations", formats::to_string(formats.activation)));
+  if ((formats.scale_after ? layout.decoder_after : layout.decoder).empty())
+    return Feasibility::no(formats.scale_after
+                               ? "this weight format has no group scales to apply after the sums"
+                               : "this weight's group scales are applied after the sums");
   if (shape.family == Family::kWgmma) {
     if (architecture.number != 90) return Feasibility::no("WGMMA needs sm_90a");
-    if (formats.scale_after)
-      return Feasibility::no("the WGMMA kernel multiplies group scales into the weights");
+    if (formats.scale_after && !planes)
+      return Feasibility::no("the WGMMA kernel multiplies these group scales into the weights");
     if (shape.tokens > 256 || shape.tokens < 8 || (shape.tokens != 8 && shape.tokens % 16 != 0))
       return Feasibility::no(fmt::format("{} tokens: 8, or a multiple of 16 up to 256", shape.tokens));
-    if (shape.depth * formats.weight.slab_k > 128)
-      return Feasibility::no("a stage holds at most 128 columns");
-    if (shape.tokens / 2 * shape.blocks > 160)
-      return Feasibility::no(fmt::format("{} accumulators do not fit", shape.tokens / 2 * shape.blocks));
+    if (shape.depth * layout.slab_k * bytes_per_element > 256)
+      return Feasibility::no("a stage holds at most 256 bytes of a token");
+    const int accumulators = shape.tokens / 2 * shape.blocks;
+    if (accumulators > most_accumulators(shape, formats))
+      return Feasibility::no(fmt::format("{} accumulators do not fit", accumulators));
+    if (promotes(shape, formats) && (shape.blocks > 1 || shape.groups > 2 || shape.resident > 1))
+      return Feasibility::no(
+          "kernels with FP32 sums beside the instruction's take one block in up to two groups");
+    if (shape.promote % 128 != 0 || (shape.promote > 0 && shape.promote > shape.depth * layout.slab_k))
+      return Feasibility::no(
+          fmt::format("promotion every {} columns: 128, or what a stage holds", shape.promote));
     const int bytes = shared_bytes(shape, formats, shape.tokens, 1 << 20);
     if (bytes > 227 * 1024) return Feasibility::no(fmt::format("{} bytes of shared memory", bytes));
   } else {
     if (shape.tokens % 8 != 0 || shape.tokens > 64)
       return Feasibility::no("tokens: a multiple of 8 up to 64");
-    if (formats.scale_after && formats.weight.decoder_after.empty())
-      return Feasibility::no("this weight format has no group scales to apply after the sums");
+    if (bytes_per_element == 1 && layout.operand != Operand::kInt8 && architecture.number < 89)
+      return Feasibility::no("FP8 activations need SM89");
+    if (shape.promote != 0 && shape.promote != 128)
+      return Feasibility::no("promotion every 128 columns or never");
     if (shape.split > 1 && architecture.number < 90) return Feasibility::no("cluster splits need SM90");
     if (shape.threads() > 1024) return Feasibility::no(fmt::format("{} threads", shape.threads()));
   }
@@ -98,7 +180,7 @@ int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int row
   const WeightLayout& layout = formats.weight;
   if (shape.family == Family::kWgmma) {
     const int row_blocks = shape.blocks * shape.groups;
-    const int stage = shape.depth * (layout.slab_k / 64 * shape.tokens * 128 +
+    const int stage = shape.depth * (layout.slab_k * operand_bytes(layout.operand) * shape.tokens +
                                      row_blocks * static_cast<int>(layout.slab_bytes()));
     const bool transposes = shape.split == 1 && formats.output != DType::kF32;
     const int ring = shape.stages * (stage + 16) + (transposes ? 4 * shape.groups * 512 : 0);
@@ -109,7 +191,7 @@ int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int row
   const int chunk_units = shape.groups * shape.stages;
   const int units = (slabs + unit_slabs - 1) / unit_slabs;
   const int buffers = (units + shape.split - 1) / shape.split > chunk_units ? 2 : 1;
-  const int tokens = std::min(rows, shape.tokens) * (chunk_units * 256 + 16);
+  const int tokens = std::min(rows, shape.tokens) * (chunk_units * 128 * operand_bytes(layout.operand) + 16);
   const int ring = shape.blocks * shape.groups * shape.stages *
                    (2 * layout.words * 128 + unit_slabs * 128 * layout.scale_words);
   const int partial = shape.groups * shape.tokens * (shape.features() + 4) * 4;
@@ -121,37 +203,50 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
   if (const Feasibility feasible = can_generate(shape, formats, architecture); !feasible)
     fail(ErrorCode::kUnsupported, "[gemm] {}: {}", shape.to_string(), feasible.reason);
   const std::string& decoder = formats.scale_after ? formats.weight.decoder_after : formats.weight.decoder;
+  const Operand activation = activation_operand(formats.activation.element);
+  const std::string token_scale = token_scale_type(formats.activation);
+  const bool planes = formats.weight.encoding == WeightLayout::Encoding::kPlanes;
+  const char* suffix = planes ? "_planes" : "";
+  const char* prefix = planes ? "Planes" : "";
   std::string text;
   if (shape.family == Family::kWgmma) {
     text = fmt::format(
-        "#include \"gemm_wgmma.cuh\"\n"
+        "#include \"gemm_wgmma{}.cuh\"\n"
         "using namespace sabrewing::device;\n"
         "struct Config {{\n"
         "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kDepth = {};\n"
-        "  static constexpr int kSplit = {};\n"
+        "  static constexpr int kSplit = {}, kPromote = {};\n"
         "  static constexpr bool kEveryLaneArrives = {};\n"
-        "  using Decoder = {};\n  using Output = {};\n{}}};\n"
-        "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, {}) sabrewing_gemm(\n"
+        "  using Decoder = {};\n  using TokenScale = {};\n  using Output = {};\n  using Sum = {};\n{}{}}};\n"
+        "extern \"C\" __global__ void __launch_bounds__({}WgmmaLayout<Config>::kThreads, {}) "
+        "sabrewing_gemm(\n"
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
-        "  gemm_wgmma<Config>(x_map, params);\n}}\n",
-        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split,
-        formats.race_checkable, decoder, output_type(formats.output), wgmma_function(shape.tokens),
-        shape.resident);
+        "  gemm_wgmma{}<Config>(x_map, params);\n}}\n",
+        suffix, shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split,
+        shape.promote, formats.race_checkable, decoder, token_scale, output_type(formats.output),
+        formats.weight.operand == Operand::kInt8 ? "int" : "float",
+        wgmma_function("mma", false, shape.tokens, formats.weight.operand, activation),
+        wgmma_function("mma_first", true, shape.tokens, formats.weight.operand, activation), prefix,
+        shape.resident, suffix);
   } else {
     text = fmt::format(
-        "#include \"gemm_mma.cuh\"\n"
+        "#include \"gemm_mma{}.cuh\"\n"
         "using namespace sabrewing::device;\n"
         "struct Config {{\n"
         "  static constexpr int kTokenTiles = {}, kWarpsN = {}, kWarpsK = {}, kAhead = {}, kSplit = {};\n"
-        "  using Decoder = {};\n  using Output = {};\n}};\n"
-        "extern \"C\" __global__ void __launch_bounds__(MmaLayout<Config>::kThreads, {}) sabrewing_gemm(\n"
+        "  static constexpr int kPromote = {};\n"
+        "  using Decoder = {};\n  using TokenScale = {};\n  using Mma = {};\n  using Output = {};\n}};\n"
+        "extern \"C\" __global__ void __launch_bounds__({}MmaLayout<Config>::kThreads, {}) sabrewing_gemm(\n"
         "    const __grid_constant__ GemmParams params) {{\n"
-        "  gemm_mma<Config>(params);\n}}\n",
-        shape.tokens / 8, shape.blocks, shape.groups, shape.stages, shape.split, decoder,
-        output_type(formats.output), shape.resident);
+        "  gemm_mma{}<Config>(params);\n}}\n",
+        suffix, shape.tokens / 8, shape.blocks, shape.groups, shape.stages, shape.split, shape.promote,
+        decoder, token_scale, mma_type(formats.weight.operand, activation), output_type(formats.output),
+        prefix, shape.resident, suffix);
   }
   jit::KernelSource source;
   source.name = fmt::format("gemm {} {} {}", shape.to_string(), decoder, output_type(formats.output));
+  if (formats.activation != formats::ActivationFormat::bf16())
+    source.name += fmt::format(" by {}", formats::to_string(formats.activation));
   source.source = std::move(text);
   source.headers = device_headers();
   source.architecture = architecture;

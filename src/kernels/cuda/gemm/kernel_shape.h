@@ -23,6 +23,7 @@ struct KernelShape {
   int split = 1;     ///< blocks of a cluster along K
   int resident = 1;  ///< blocks that share a multiprocessor, and so overlap with the next launch
   int depth = 1;     ///< kWgmma: slabs in a stage
+  int promote = 0;   ///< columns whose sums the instruction keeps before FP32 takes them; 0: all
 
   int features() const { return family == Family::kWgmma ? 64 * blocks * groups : 16 * blocks; }
   int threads() const;
@@ -34,9 +35,9 @@ struct KernelShape {
 /// What a kernel computes.
 struct KernelFormats {
   WeightLayout weight;
-  DType activation = DType::kBF16;
+  formats::ActivationFormat activation = formats::ActivationFormat::bf16();
   DType output = DType::kBF16;
-  bool scale_after = false;  ///< group scales onto FP32 sums (kMma only)
+  bool scale_after = false;  ///< group scales onto FP32 sums
   bool race_checkable =
       false;  ///< compute-sanitizer's racecheck sees no order behind one lane's arrival for a warp
 };

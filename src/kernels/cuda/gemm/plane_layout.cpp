@@ -79,17 +79,19 @@ bool is_doubled(const WeightLayout& layout, ElementType element) {
   return layout.operand == Operand::kInt8 && !element.is_integer();
 }
 
-/// What is added to a signed code to store it.
-std::uint8_t code_offset(ElementType type) {
-  return type.kind == ElementType::Kind::kInt ? static_cast<std::uint8_t>(1u << (type.bits - 1))
-                                              : std::uint8_t{0};
+/// The bit of a code that is stored inverted: of signed integers, so that codes count from the smallest; of
+/// floats that are the operand as they are, for the decoder's sake.
+std::uint8_t inverted_bit(const WeightLayout& layout, ElementType type) {
+  const bool as_is = !type.is_integer() && operand_bytes(layout.operand) == 1 && type.bits == 8;
+  return type.kind == ElementType::Kind::kInt || as_is ? static_cast<std::uint8_t>(1u << (type.bits - 1))
+                                                       : std::uint8_t{0};
 }
 
 std::string decoder_name(const WeightFormat& format, const WeightLayout& layout) {
   const ElementType type = format.element;
   std::string element;
   if (type.is_integer())
-    element = fmt::format("IntElement<{}, {}>", type.bits, code_offset(type));
+    element = fmt::format("IntElement<{}, {}>", type.bits, inverted_bit(layout, type));
   else if (is_doubled(layout, type))
     element = "DoubledE2M1Element";
   else
@@ -295,7 +297,7 @@ void pack_planes(const WeightSource& source, const WeightLayout& layout, PackedH
   std::array<bool, 256> finite{};
   for (std::uint32_t code = 0; code < (1u << bits); ++code)
     finite[code] = std::isfinite(formats::decode(format.element, code));
-  const auto code_mask = static_cast<std::uint8_t>(code_offset(format.element));
+  const std::uint8_t code_mask = inverted_bit(layout, format.element);
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(shape.k));
   std::vector<float> factors(static_cast<std::size_t>(shape.row_blocks * kBlock), 1.0f);
   SourceRows rows(source);
@@ -385,7 +387,7 @@ UnpackedWeight unpack_planes(const WeightFormat& format, const WeightLayout& lay
         code = static_cast<std::uint8_t>(code | (word >> field.shift & field.mask) << field.code_shift);
       }
       out.codes[static_cast<std::size_t>(row * shape.k + column)] =
-          static_cast<std::uint8_t>(code ^ code_offset(format.element));
+          static_cast<std::uint8_t>(code ^ inverted_bit(layout, format.element));
     }
     float factor;
     std::memcpy(&factor, bytes.data() + shape.factor_offset + static_cast<std::size_t>(row) * sizeof(float),

@@ -58,6 +58,12 @@ int ring_stages(const DeviceModel& device, KernelShape shape, const KernelFormat
   return 0;
 }
 
+/// FP8 instructions keep sums of few bits: FP32 takes them every so many columns.
+int promoted(const GemmProblem& problem) {
+  const Operand operand = problem.formats.weight.operand;
+  return operand == Operand::kE4M3 || operand == Operand::kE5M2 ? problem.promote : 0;
+}
+
 std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProblem& problem) {
   std::vector<KernelShape> shapes;
   for (const int tokens : {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256}) {
@@ -69,8 +75,10 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
         for (const int resident : {1, 2}) {
           if (resident == 2 && (tokens * blocks > 64 || groups > 2)) continue;
           for (const int depth : {1, 2}) {
-            if (depth * problem.formats.weight.slab_k > 128) continue;
-            KernelShape shape{Family::kWgmma, tokens, blocks, groups, 0, split, resident, depth};
+            if (depth * problem.formats.weight.slab_k * operand_bytes(problem.formats.weight.operand) > 256)
+              continue;
+            KernelShape shape{Family::kWgmma, tokens,   blocks, groups,           0,
+                              split,          resident, depth,  promoted(problem)};
             shape.stages = ring_stages(device, shape, problem.formats, resident);
             if (shape.stages > 0 && (shapes.empty() || !(shape == shapes.back()))) shapes.push_back(shape);
           }
@@ -96,7 +104,8 @@ std::vector<KernelShape> mma_shapes(const DeviceModel& device, const GemmProblem
           const int threads = 32 * warps_n * warps_k;
           const int room = (tokens <= 8 ? 1024 : tokens <= 16 ? 768 : 512) / threads;
           const int resident = std::clamp(room, 1, 4);
-          shapes.push_back({Family::kMma, tokens, warps_n, warps_k, ahead, split, resident, 1});
+          shapes.push_back(
+              {Family::kMma, tokens, warps_n, warps_k, ahead, split, resident, 1, promoted(problem)});
         }
   }
   return shapes;
@@ -123,13 +132,15 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
   const double token_tiles = ceil_div(m, shape.tokens);
   const double feature_tiles = ceil_div(n, shape.features());
   const double tiles = token_tiles * feature_tiles;
-  const double memory = (weight_bytes + 2 * m * (n + k)) / kMemoryTbPerS * 1e-6;
+  // 8-bit operands take half the time; their constants have not been fitted.
+  const double element = operand_bytes(problem.formats.weight.operand) / 2.0;
+  const double memory = (weight_bytes + 2 * m * (n + k * element)) / kMemoryTbPerS * 1e-6;
   if (shape.family == Family::kWgmma) {
     const double at_once = clusters_at_once(device, shape.split);
     const bool shared = shape.resident == 2 && tiles > at_once;
     const double waves = ceil_div(tiles, at_once * (shared ? 2 : 1));
     const double strips = shape.blocks * shape.groups;
-    const double mma = strips * 4 * std::max(shape.tokens / 2.0, 16.0);
+    const double mma = element * strips * 4 * std::max(shape.tokens / 2.0, 16.0);
     const double decode = strips * kDecodeCycles;
     const double step = (std::max(mma, decode) + kOverlapLoss * std::min(mma, decode) +
                          kSlabCycles * 64 / (shape.depth * problem.formats.weight.slab_k)) *
@@ -140,7 +151,7 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
     const double ends =
         kWgmmaUs + (shape.split > 1 ? kWgmmaSplitUs + kWgmmaReduceUs * outputs : kWgmmaStoreUs * outputs);
     const double l2 = (token_tiles * weight_bytes + feature_tiles * m * k * 2) / kWgmmaL2TbPerS * 1e-6;
-    const double arithmetic = 2 * m * n * k / kTensorTflops * 1e-6;
+    const double arithmetic = element * 2 * m * n * k / kTensorTflops * 1e-6;
     return std::max(waves * compute + (shape.split > 1 ? waves : 1) * ends,
                     std::max({memory, l2, arithmetic}) + kWgmmaBoundUs);
   }
@@ -168,11 +179,14 @@ std::vector<Candidate> candidates(const DeviceModel& device, const GemmProblem& 
       return;
     list.push_back({shape, after, predict_us(device, problem, shape), {}});
   };
+  // In the plane layout scales are either before or after the sums, and every kernel reads both.
+  const bool planes = problem.formats.weight.encoding == WeightLayout::Encoding::kPlanes;
+  const bool after_only = problem.formats.weight.decoder.empty();
   const bool has_after = !problem.formats.weight.decoder_after.empty();
-  if (problem.m <= 64 || device.architecture.number != 90 || (problem.exact_scales && has_after))
+  if (problem.m <= 64 || device.architecture.number != 90 || (problem.exact_scales && has_after && !planes))
     for (const KernelShape& shape : mma_shapes(device, problem)) consider(shape, has_after);
-  if (device.architecture.number == 90 && problem.m > 4 && !(problem.exact_scales && has_after))
-    for (const KernelShape& shape : wgmma_shapes(device, problem)) consider(shape, false);
+  if (device.architecture.number == 90 && problem.m > 4 && (planes || !(problem.exact_scales && has_after)))
+    for (const KernelShape& shape : wgmma_shapes(device, problem)) consider(shape, after_only);
   // Ties keep the order of generation.
   std::vector<std::size_t> order(list.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

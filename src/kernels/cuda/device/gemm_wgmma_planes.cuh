@@ -1,0 +1,461 @@
+#pragma once
+// gemm_wgmma.cuh for the plane layout: any weight, 16- and 8-bit activations, scales after the sums. The
+// kernels of gemm_wgmma.cuh are timed and keep their code until these are.
+//
+// Quantized GEMM on Hopper. The weight is WGMMA's register operand (64 features), the tokens are
+// its N; so a tile wastes at most 7 tokens.
+//
+// Four producer warps fill a ring of stages in turn, each stage kDepth slabs deep in K: bulk copies of packed
+// slabs, TMA boxes of activations; one warp alone would be the bottleneck of small tiles. Each consumer
+// warpgroup owns kBlocks blocks of 64 features. It decodes the fragments of the next two steps while the
+// WGMMAs of the last two run. With kSplit > 1 the blocks of a cluster take consecutive ranges of K and add
+// their FP32 sums over distributed shared memory in rank order.
+//
+// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages,
+// kDepth, kEveryLaneArrives, kSplit, kPromote, Decoder, TokenScale, Output, Sum (float or int), and mma and
+// mma_first(sums, a, descriptor): one WGMMA of 64 x kTokens x 32 bytes that adds to the sums or replaces
+// them.
+//
+// Scales of FP32 sums (groups of the weight, of the activations) and sums that must be promoted need a second
+// set of accumulators: a run of columns is summed there, and added while the next run is decoded.
+
+#include "gemm_wgmma.cuh"
+
+namespace sabrewing::device {
+
+template <typename Config>
+struct PlanesWgmmaLayout {
+  using Decoder = typename Config::Decoder;
+  static constexpr int kRowBlocks = Config::kBlocks * Config::kGroups;
+  static constexpr int kRows = 64 * kRowBlocks;
+  static constexpr bool kPromotes = run_columns<Config>() > 0;
+  static constexpr int kConsumers = 128 * Config::kGroups;
+  // Large tiles need more registers than a thread gets when they are shared out evenly.
+  static constexpr bool kMovesRegisters =
+      Config::kGroups == 2 &&
+      (kPromotes ? Config::kTokens * Config::kBlocks >= 96
+                 : Config::kTokens * Config::kBlocks + 48 * (Config::kBlocks - 1) > 192);
+  static constexpr int kThreads = kConsumers + 128;
+  // More than stages would let a warp mistake a stage's release for the one before it.
+  static constexpr int kProducerWarps = Config::kStages < 4 ? Config::kStages : 4;
+  static constexpr int kTokenBytes = Config::kTokens * 128;  // a box of 128 bytes along K
+  static constexpr int kBoxColumns = 128 / Decoder::kBytes;
+  static constexpr int kSlabBoxes = Decoder::kSlabK / kBoxColumns;
+  static constexpr int kBoxes = kSlabBoxes * Config::kDepth;
+  static constexpr int kBlockBytes = Config::kDepth * kSlabBytes<Decoder>;  // of 64 features in a stage
+  static constexpr int kStageBytes = kBoxes * kTokenBytes;
+  static constexpr int kWeightOffset = Config::kStages * kStageBytes;
+  static constexpr int kWeightStage = kRowBlocks * kBlockBytes;
+  static constexpr int kBarrierOffset = kWeightOffset + Config::kStages * kWeightStage;
+  static constexpr int kScratchOffset = kBarrierOffset + Config::kStages * 16;
+  static constexpr int kScratch =
+      Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * 512 : 0;
+  static constexpr int kPartial = Config::kSplit > 1 ? Config::kTokens*(kRows + 4) * 4 : 0;
+  static constexpr int kRing = kScratchOffset + kScratch;
+  static constexpr int kBytes = kRing > kPartial ? kRing : kPartial;
+};
+
+template <typename Config>
+SW_DEVICE void gemm_wgmma_planes(const TensorMap& x_map, const GemmParams& p) {
+  using Layout = PlanesWgmmaLayout<Config>;
+  using Decoder = typename Config::Decoder;
+  using Output = typename Config::Output;
+  constexpr int kTokens = Config::kTokens;
+  constexpr int kBlocks = Config::kBlocks;
+  constexpr int kStages = Config::kStages;
+  constexpr int kSplit = Config::kSplit;
+  extern __shared__ __align__(1024) u8 shared[];
+  const u32 base = shared_address(shared);
+  const u32 full = base + Layout::kBarrierOffset;
+  const u32 empty = full + kStages * 8;
+  const int warp = warp_id();
+  const int lane = lane_id();
+
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kStages; ++s) {
+      barrier_init(full + s * 8, 1);
+      barrier_init(empty + s * 8, (Config::kEveryLaneArrives ? 128 : 4) * Config::kGroups);
+    }
+    barrier_init_fence();
+  }
+  __syncthreads();
+  grid_launch_dependents();
+
+  const int rank = kSplit > 1 ? static_cast<int>(cluster_rank()) : 0;
+  // From here on, a slab is what a stage holds.
+  const int all_slabs = p.slabs / Config::kDepth;
+  const int first_slab = kSplit > 1 ? all_slabs * rank / kSplit : 0;
+  const int slabs = kSplit > 1 ? all_slabs * (rank + 1) / kSplit - first_slab : all_slabs;
+  const int tiles = p.token_tiles * p.feature_tiles;
+  const int tile_step = static_cast<int>(gridDim.x) / kSplit;
+  const int first_tile = static_cast<int>(blockIdx.x) / kSplit;
+
+  if (warp >= 4 * Config::kGroups) {
+    if constexpr (Layout::kMovesRegisters) give_registers<40>();
+    const u64 weight_policy = p.stream_weights ? evict_first_policy() : evict_normal_policy();
+    const u64 token_policy = evict_normal_policy();
+    const i64 row_bytes = static_cast<i64>(p.slabs) * kSlabBytes<Decoder>;
+    const auto load_weights = [&](const Tile& tile, int slab, int stage) {
+      const int block0 = tile.feature * Layout::kRowBlocks;
+      const int blocks =
+          p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
+      const u32 to = base + Layout::kWeightOffset + stage * Layout::kWeightStage;
+      const u8* from =
+          p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockBytes;
+      barrier_expect(full + stage * 8, Layout::kStageBytes + blocks * Layout::kBlockBytes);
+#pragma unroll
+      for (int b = 0; b < Layout::kRowBlocks; ++b)
+        if (b < blocks)
+          copy_bulk(to + b * Layout::kBlockBytes, from + b * row_bytes, Layout::kBlockBytes, full + stage * 8,
+                    weight_policy);
+    };
+    const auto load_tokens = [&](const Tile& tile, int slab, int stage) {
+#pragma unroll
+      for (int box = 0; box < Layout::kBoxes; ++box)
+        copy_tensor_2d(base + stage * Layout::kStageBytes + box * Layout::kTokenBytes, &x_map,
+                       ((first_slab + slab) * Layout::kBoxes + box) * Layout::kBoxColumns,
+                       tile.token * kTokens, full + stage * 8, token_policy);
+    };
+    // Iteration i of all tiles' slabs uses stage i % kStages; a warp takes every kProducerWarps-th. Weights
+    // never depend on the kernel before this one; activations may.
+    constexpr int kProducerWarps = Layout::kProducerWarps;
+    const int first = warp - 4 * Config::kGroups;
+    const int ahead = slabs < kStages ? slabs : kStages;
+    int index = first_tile;
+    int tile_index = first_tile;
+    Tile tile = tile_at(p, first_tile);
+    const int last = first < kProducerWarps ? ahead : 0;
+    for (int i = first; i < last; i += kProducerWarps) load_weights(tile, i, i);
+    grid_dependency_wait();
+    for (int i = first; i < last; i += kProducerWarps) load_tokens(tile, i, i);
+    u32 i = first;
+    int slab = first;
+    while (first < kProducerWarps) {
+      while (slab >= slabs) {
+        slab -= slabs;
+        index += tile_step;
+      }
+      if (index >= tiles) break;
+      if (static_cast<int>(i) >= ahead) {
+        const int stage = static_cast<int>(i % kStages);
+        if (index != tile_index) {
+          tile_index = index;
+          tile = tile_at(p, index);
+        }
+        barrier_wait(empty + stage * 8, (i / kStages & 1) ^ 1);
+        load_weights(tile, slab, stage);
+        load_tokens(tile, slab, stage);
+      }
+      i += kProducerWarps;
+      slab += kProducerWarps;
+    }
+    if constexpr (kSplit > 1) {
+      cluster_arrive();
+      cluster_wait();
+      cluster_arrive();
+      cluster_wait();
+    }
+    return;
+  }
+
+  if constexpr (Layout::kMovesRegisters) take_registers<232>();
+  const int group = warp / 4;
+  const int group_warp = warp & 3;
+  const u32 my_words = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
+                       group_warp * kWarpBytes<Decoder> + lane * 16;
+  const u32 my_scales = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
+                        kSlabWeightBytes<Decoder> + (group_warp * 8 + lane / 4) * 4 * Decoder::kScaleWords;
+  constexpr int kScaleWords = Decoder::kScaleWords > 0 ? Decoder::kScaleWords : 1;
+  constexpr int kBoxBlocks = Layout::kBoxColumns / 64;
+  constexpr int kWords = kBoxBlocks * Decoder::kWords;
+  constexpr int kStep = 32 / Decoder::kBytes;  // columns of an instruction
+  using TokenScale = typename Config::TokenScale;
+  using Sum = typename Config::Sum;
+  constexpr bool kPromotes = Layout::kPromotes;
+  constexpr bool kIntegers = !kPromotes && !kIsFloat<Sum>;
+  constexpr int kStageSteps = 4 * Layout::kBoxes;
+  constexpr int kRunColumns = run_columns<Config>();
+  constexpr int kRun = kPromotes && kRunColumns / kStep < kStageSteps ? kRunColumns / kStep : kStageSteps;
+  constexpr int kBatch = 2;
+
+  float acc[kBlocks][kTokens / 2];
+  Sum part[kBlocks][kTokens / 2];
+  u32 words[kBlocks][kWords];
+  u32 scales[kBlocks][kScaleWords];
+  u32 next_words[kBlocks][kWords];
+  u32 next_scales[kBlocks][kScaleWords];
+  u32 fragment[2][kBatch][kBlocks][4];
+
+  const auto load_box = [&](int stage, int box, u32(&w)[kBlocks][kWords], u32(&s)[kBlocks][kScaleWords]) {
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const u32 offset = stage * Layout::kWeightStage + b * Layout::kBlockBytes +
+                         box / Layout::kSlabBoxes * kSlabBytes<Decoder>;
+      if constexpr (kBoxBlocks == 1 && kWords % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < kWords / 4; ++i)
+          load_shared(my_words + offset + box % Layout::kSlabBoxes * 4 * kWarpBytes<Decoder> + i * 512,
+                      w[b] + 4 * i);
+      } else {
+#pragma unroll
+        for (int block = 0; block < kBoxBlocks; ++block)
+          for_each_piece(Decoder::kWords, [&](int count, int first) {
+            const u32 piece = my_words + offset +
+                              (box % Layout::kSlabBoxes * kBoxBlocks + block) * 4 * kWarpBytes<Decoder> +
+                              first * 128 - lane * (16 - count * 4);
+            u32* to = w[b] + block * Decoder::kWords + first;
+            if (count == 4)
+              load_shared(piece, to);
+            else if (count == 2)
+              load_shared_pair(piece, to);
+            else
+              *to = load_shared(piece);
+          });
+      }
+#pragma unroll
+      for (int i = 0; i < Decoder::kScaleWords; ++i) s[b][i] = load_shared(my_scales + offset + i * 4);
+    }
+  };
+
+  // One arrival stands for all lanes' reads of the stage, unless a race detector is to follow them.
+  const auto release = [&](int stage) {
+    __syncwarp();
+    if (Config::kEveryLaneArrives || lane == 0) barrier_arrive(empty + stage * 8);
+  };
+
+  int stage = 0;
+  u32 parity = 0;
+  grid_dependency_wait();
+  for (int index = first_tile; index < tiles; index += tile_step) {
+    const Tile tile = tile_at(p, index);
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b)
+#pragma unroll
+      for (int i = 0; i < kTokens / 2; ++i) {
+        acc[b][i] = 0.0f;
+        part[b][i] = 0;
+      }
+    // Scales of the run in `part`, and its first column.
+    float row_scale[kBlocks][2] = {};
+    int run_column = first_slab * Layout::kBoxes * Layout::kBoxColumns;
+    const auto promote = [&] {
+#pragma unroll
+      for (int i = 0; i < kTokens / 8; ++i) {
+        float even = 1.0f, odd = 1.0f;
+        if constexpr (TokenScale::kColumns > 0) {
+          const int token = tile.token * kTokens + i * 8 + lane % 4 * 2;
+          even = TokenScale::load(p, token, run_column);
+          odd = TokenScale::load(p, token + 1, run_column);
+        }
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const float scale = Decoder::kScaleAfter ? row_scale[b][e / 2] * (e & 1 ? odd : even)
+                                : e & 1              ? odd
+                                                     : even;
+            acc[b][4 * i + e] += static_cast<float>(part[b][4 * i + e]) * scale;
+          }
+      }
+    };
+
+    int last_stage = -1;
+    barrier_wait(full + stage * 8, parity);
+    load_box(stage, 0, words, scales);
+    for (int slab = 0; slab < slabs; ++slab) {
+      const u32 tokens = operand_low(base + stage * Layout::kStageBytes);
+      const int next_stage = stage + 1 == kStages ? 0 : stage + 1;
+      const u32 next_parity = stage + 1 == kStages ? parity ^ 1 : parity;
+#pragma unroll
+      for (int box = 0; box < Layout::kBoxes; ++box) {
+#pragma unroll
+        for (int q = 0; q < 4 / kBatch; ++q) {
+          constexpr int kRunBatches = kRun > kBatch ? kRun / kBatch : 1;
+          const bool starts_run = kPromotes && (box * (4 / kBatch) + q) % kRunBatches == 0;
+          u32(&a)[kBatch][kBlocks][4] = fragment[q & 1];
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+            for (int b = 0; b < kBlocks; ++b) Decoder::decode(words[b], scales[b], q * kBatch + i, a[i][b]);
+          // The fragments are complete before the instructions that read them begin.
+          if constexpr (kPromotes || Decoder::kBytes == 1) {
+#pragma unroll
+            for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+              for (int b = 0; b < kBlocks; ++b) pin_registers(a[i][b]);
+          }
+          // Before step i of the batch, where it starts a run.
+          const auto start_run = [&](int i) {
+            if constexpr (kRun > 1) {
+              wgmma_wait<0>();
+              promote();
+            }
+            const int step = q * kBatch + i;
+            run_column = ((first_slab + slab) * Layout::kBoxes + box) * Layout::kBoxColumns + step * kStep;
+            if constexpr (Decoder::kScaleAfter) {
+              const int segment = (box % Layout::kSlabBoxes * 4 + step) * kStep / Decoder::kSegment;
+#pragma unroll
+              for (int b = 0; b < kBlocks; ++b) {
+                row_scale[b][0] = Decoder::scale(scales[b], 0, segment);
+                row_scale[b][1] = Decoder::scale(scales[b], 1, segment);
+              }
+            }
+          };
+          if (starts_run && kRun > 1) start_run(0);
+          wgmma_fence();
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i) {
+#pragma unroll
+            for (int b = 0; b < kBlocks; ++b) {
+              const u64 operand =
+                  swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + (q * kBatch + i) * 2);
+              if constexpr (!kPromotes && !kIntegers)
+                Config::mma(acc[b], a[i][b], operand);
+              else if (starts_run && (i == 0 || kRun == 1))
+                Config::mma_first(part[b], a[i][b], operand);
+              else
+                Config::mma(part[b], a[i][b], operand);
+            }
+            // A run of one instruction leaves nothing to overlap with but the other warpgroups.
+            if constexpr (kRun == 1) {
+              start_run(i);
+              wgmma_commit();
+              wgmma_wait<0>();
+              promote();
+              wgmma_fence();
+            }
+          }
+          wgmma_commit();
+          wgmma_wait<1>();
+          if (q == 0) {
+            if (box == 0 && last_stage >= 0) release(last_stage);
+            if (box + 1 < Layout::kBoxes) {
+              load_box(stage, box + 1, next_words, next_scales);
+            } else if (slab + 1 < slabs) {
+              barrier_wait(full + next_stage * 8, next_parity);
+              load_box(next_stage, 0, next_words, next_scales);
+            }
+          }
+        }
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b) {
+#pragma unroll
+          for (int i = 0; i < kWords; ++i) words[b][i] = next_words[b][i];
+#pragma unroll
+          for (int i = 0; i < kScaleWords; ++i) scales[b][i] = next_scales[b][i];
+        }
+      }
+      last_stage = stage;
+      stage = next_stage;
+      parity = next_parity;
+    }
+    wgmma_wait<0>();
+    if (last_stage >= 0) release(last_stage);
+    if constexpr (kPromotes) {
+      if constexpr (kRun > 1) promote();
+    } else if constexpr (kIntegers) {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b)
+#pragma unroll
+        for (int i = 0; i < kTokens / 2; ++i) acc[b][i] = static_cast<float>(part[b][i]);
+    }
+    if constexpr (TokenScale::kPerToken) {
+#pragma unroll
+      for (int i = 0; i < kTokens / 2; ++i) {
+        const float scale = token_scale(p, tile.token * kTokens + i / 4 * 8 + lane % 4 * 2 + (i & 1));
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b) acc[b][i] *= scale;
+      }
+    }
+
+    const int token0 = tile.token * kTokens;
+    const int feature0 = tile.feature * Layout::kRows;
+    if constexpr (kSplit > 1) {
+      // Every stage has been read: the ring's memory holds the partial sums from here on.
+      asm volatile("bar.sync 1, %0;" ::"n"(Layout::kConsumers) : "memory");
+      constexpr int kStride = Layout::kRows + 4;
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        const int row = (group * kBlocks + b) * 64 + group_warp * 16 + lane / 4;
+        float* to = reinterpret_cast<float*>(shared) + lane % 4 * 2 * kStride + row;
+#pragma unroll
+        for (int i = 0; i < kTokens / 8; ++i) {
+          to[i * 8 * kStride] = acc[b][4 * i];
+          to[(i * 8 + 1) * kStride] = acc[b][4 * i + 1];
+          to[i * 8 * kStride + 8] = acc[b][4 * i + 2];
+          to[(i * 8 + 1) * kStride + 8] = acc[b][4 * i + 3];
+        }
+      }
+      cluster_arrive();
+      cluster_wait();
+      reduce_cluster<Output, kTokens, Layout::kRows, kSplit, Layout::kConsumers>(
+          p, base, token0, feature0, static_cast<int>(threadIdx.x));
+      cluster_arrive();
+      cluster_wait();
+    } else {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) {
+        const int row0 = feature0 + (group * kBlocks + b) * 64 + group_warp * 16;
+        const float2 low = feature_factor(p, row0 + lane / 4);
+        const float2 high = feature_factor(p, row0 + lane / 4 + 8);
+        if constexpr (kIs16Bit<Output>) {
+          // 16 features of 16 (or 8) tokens at a time, transposed through 512 bytes of this warp.
+          const u32 scratch = base + Layout::kScratchOffset + warp * 512;
+          constexpr int kPer = kTokens >= 16 ? 16 : 8;
+#pragma unroll
+          for (int i = 0; i < kTokens / kPer; ++i) {
+            if (token0 + i * kPer >= p.m) break;
+            u32 packed[4];
+#pragma unroll
+            for (int h = 0; h < kPer / 8; ++h) {
+              const float* a = acc[b] + (i * (kPer / 8) + h) * 4;
+              packed[2 * h] = Output::pack(a[0] * low.x + low.y, a[1] * low.x + low.y);
+              packed[2 * h + 1] = Output::pack(a[2] * high.x + high.y, a[3] * high.x + high.y);
+            }
+            // Matrix q: features 8*(q&1).., tokens 8*(q>>1)..; rows of the scratch are tokens of 32 bytes.
+            const u32 to = scratch + (lane / 16 * 8 + lane % 8) * 32 + (lane / 8 & 1) * 16;
+            __syncwarp();
+            if constexpr (kPer == 16)
+              store_matrix_trans_x4(to, packed[0], packed[1], packed[2], packed[3]);
+            else
+              store_matrix_trans_x2(scratch + lane % 8 * 32 + (lane / 8 & 1) * 16, packed[0], packed[1]);
+            __syncwarp();
+            const int token = token0 + i * kPer + lane / 2;
+            const int feature = row0 + lane % 2 * 8;
+            if (lane < 2 * kPer && token < p.m && feature < p.n) {
+              uint4 v;
+              asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+                           : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                           : "r"(scratch + lane * 16));
+              u16* y = static_cast<u16*>(p.y) + token * p.y_stride + feature;
+              if (p.aligned && feature + 8 <= p.n) {
+                *reinterpret_cast<uint4*>(y) = v;
+              } else {
+                const u32 parts[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+                for (int e = 0; e < 8; ++e)
+                  if (feature + e < p.n) y[e] = static_cast<u16>(parts[e / 2] >> (16 * (e & 1)));
+              }
+            }
+          }
+        } else {
+          float* y = static_cast<float*>(p.y);
+          const int feature = row0 + lane / 4;
+#pragma unroll
+          for (int i = 0; i < kTokens / 8; ++i) {
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+              const int token = token0 + i * 8 + lane % 4 * 2 + h;
+              if (token >= p.m) continue;
+              if (feature < p.n) y[token * p.y_stride + feature] = acc[b][4 * i + h] * low.x + low.y;
+              if (feature + 8 < p.n)
+                y[token * p.y_stride + feature + 8] = acc[b][4 * i + 2 + h] * high.x + high.y;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace sabrewing::device

@@ -1,0 +1,386 @@
+// Runs the covering set of the CUDA GEMM on the device of this machine: every kernel against float64 sums of
+// the packed weights and quantized activations, twice and bitwise equal, between guard bytes; then times.
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/thread_pool.h"
+#include "formats/numeric/element_type.h"
+#include "gemm_problem.h"
+#include "kernels/cuda/gemm/gemm_kernel.h"
+#include "kernels/cuda/gemm/planner.h"
+
+namespace sabrewing::kernels::cuda {
+namespace {
+
+using formats::ActivationFormat;
+using formats::ElementType;
+using testing::CoveredPair;
+using testing::RandomWeight;
+using Granularity = ActivationFormat::Granularity;
+
+constexpr std::size_t kGuardBytes = 4096;
+constexpr std::size_t kRotatedBytes = 256u << 20;
+
+struct Options {
+  std::vector<std::string> formats;
+  std::vector<std::string> shapes{"192x2880", "33x384"};
+  std::vector<std::int64_t> m{1, 7, 17, 64, 129, 257};
+  std::size_t per_family = 2;
+  double deadline_s = 300;
+  bool float_output = false;
+  bool spread = false;
+  bool time = false;
+  std::string out;
+};
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Random activations as a kernel reads them.
+struct Activations {
+  std::vector<std::byte> codes;
+  std::vector<std::byte> scales;  ///< empty for 16-bit ones
+  std::vector<float> numbers;     ///< without scales, (m, k)
+  std::vector<float> values;      ///< with scales, (m, k)
+
+  Activations(const ActivationFormat& format, std::int64_t m, std::int64_t k) {
+    std::mt19937 random(17);
+    std::normal_distribution<double> normal;
+    const ElementType type = format.element;
+    const auto bytes = static_cast<std::size_t>(type.bits / 8);
+    const double unit = type.is_integer() ? 40 : type.bits == 8 ? 8 : 1;
+    codes.resize(static_cast<std::size_t>(m * k) * bytes);
+    numbers.resize(static_cast<std::size_t>(m * k));
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      const std::uint32_t code = formats::encode(type, unit * normal(random));
+      std::memcpy(codes.data() + i * bytes, &code, bytes);
+      numbers[i] = formats::decode(type, code);
+    }
+    values = numbers;
+    if (!format.scale) return;
+    const bool grouped = format.granularity == Granularity::kGroup;
+    const std::int64_t group = grouped ? format.group : k;
+    const std::int64_t groups = (k + group - 1) / group;
+    const auto scale_bytes = static_cast<std::size_t>(format.scale->bits / 8);
+    scales.resize(static_cast<std::size_t>(groups * m) * scale_bytes);
+    std::uniform_real_distribution<double> spread(0.5, 2);
+    for (std::int64_t g = 0; g < groups; ++g)
+      for (std::int64_t t = 0; t < m; ++t) {
+        const std::uint32_t code = formats::encode(*format.scale, spread(random) / unit);
+        std::memcpy(scales.data() + static_cast<std::size_t>(g * m + t) * scale_bytes, &code, scale_bytes);
+        const float scale = formats::decode(*format.scale, code);
+        for (std::int64_t c = g * group; c < std::min(k, (g + 1) * group); ++c)
+          values[static_cast<std::size_t>(t * k + c)] *= scale;
+      }
+  }
+};
+
+/// Scales over 20 binades, between rows and inside them.
+void spread_exponents(RandomWeight& weight) {
+  std::mt19937 random(23);
+  for (std::byte& scale : weight.scales) scale = static_cast<std::byte>(107 + random() % 21);
+}
+
+class Check {
+ public:
+  explicit Check(const Options& options)
+      : options_(options),
+        device_(jit::Device::open()),
+        stream_(device_),
+        model_(DeviceModel::of(device_->info())),
+        pool_(available_processors()) {}
+
+  int run() {
+    const double begin = seconds();
+    for (const CoveredPair& pair : testing::covering_set()) {
+      const std::string name = pair.format + " x " + pair.activation;
+      if (!options_.formats.empty() &&
+          std::find(options_.formats.begin(), options_.formats.end(), name) == options_.formats.end() &&
+          std::find(options_.formats.begin(), options_.formats.end(), pair.activation) ==
+              options_.formats.end())
+        continue;
+      if (options_.spread && pair.format != "mxfp4") continue;
+      for (const std::string& shape : options_.shapes) {
+        if (seconds() - begin > options_.deadline_s) {
+          fmt::print("deadline: {} {} not reached\n", name, shape);
+          ++failures_;
+          break;
+        }
+        const auto x = shape.find('x');
+        const std::int64_t n = std::stoll(shape.substr(0, x));
+        std::int64_t k = std::stoll(shape.substr(x + 1));
+        const std::int64_t group = testing::format_by_name(pair.format).block.k;
+        if (group > 0) k = (k + group - 1) / group * group;
+        check(pair, name, n, k);
+      }
+    }
+    fmt::print(
+        "{} cells, {} kernels, {} failures, worst error {:.2e} of 16-bit output, worst p99.9 {:.2e}, {:.0f} "
+        "s\n",
+        cells_, kernels_, failures_, worst_, worst_p999_, seconds() - begin);
+    if (!options_.out.empty()) std::ofstream(options_.out) << rows_.dump(1) << "\n";
+    return failures_ == 0 && cells_ > 0 ? 0 : 1;
+  }
+
+ private:
+  jit::DeviceBuffer upload(std::span<const std::byte> bytes) {
+    jit::DeviceBuffer buffer(device_, std::max<std::size_t>(bytes.size(), 16));
+    if (!bytes.empty()) jit::copy_to_device(buffer.data(), bytes, stream_);
+    stream_.synchronize();
+    return buffer;
+  }
+
+  /// The first kernels of each family by the cost model.
+  std::vector<Candidate> choose(const GemmProblem& problem) const {
+    std::vector<Candidate> chosen;
+    std::size_t counts[2] = {};
+    for (const Candidate& c : candidates(model_, problem, 100000)) {
+      std::size_t& count = counts[c.shape.family == KernelShape::Family::kMma];
+      if (count++ < options_.per_family) chosen.push_back(c);
+    }
+    return chosen;
+  }
+
+  double bound(const WeightLayout& layout, DType output) const {
+    const bool fp8 = layout.operand == Operand::kE4M3 || layout.operand == Operand::kE5M2;
+    if (output == DType::kF32) return fp8 ? 2e-3 : layout.pre_scaled ? 1.5e-3 : 1e-5;
+    return fp8 ? 2.5e-3 : layout.pre_scaled ? 2.3e-3 : 2.0e-3;
+  }
+
+  void check(const CoveredPair& pair, const std::string& name, std::int64_t n, std::int64_t k) {
+    RandomWeight weight(testing::format_by_name(pair.format), n, k, 11);
+    if (options_.spread) spread_exponents(weight);
+    const ActivationFormat activation = testing::activation_by_name(pair.activation);
+    const WeightLayout layout = weight_layout(weight.format, activation, pair.accuracy);
+    const PackedHostWeight packed = pack_weight(weight.source(), layout);
+    const std::int64_t max_m = *std::max_element(options_.m.begin(), options_.m.end());
+    const Activations activations(activation, max_m, k);
+    const DType output = options_.float_output ? DType::kF32 : DType::kBF16;
+
+    const std::size_t copies = options_.time ? kRotatedBytes / packed.bytes.size() + 2 : 1;
+    std::vector<jit::DeviceBuffer> weights;
+    for (std::size_t i = 0; i < copies; ++i) weights.push_back(upload(packed.bytes));
+    const jit::DeviceBuffer x = upload(activations.codes);
+    const std::size_t y_bytes = static_cast<std::size_t>(max_m * n) * 4 + 2 * kGuardBytes;
+    const jit::DeviceBuffer y(device_, y_bytes);
+    const std::vector<double> expected =
+        options_.time ? std::vector<double>{} : reference(weight, activations, max_m);
+
+    for (const std::int64_t m : options_.m) {
+      const jit::DeviceBuffer scales = upload(scales_of(activation, activations, m, max_m));
+      const GemmProblem problem{
+          {layout, activation, output, false, false}, m, n, k, pair.accuracy == Accuracy::kHigh};
+      const std::vector<Candidate> chosen = choose(problem);
+      if (chosen.empty()) {
+        ++failures_;
+        fmt::print("  FAIL {} {}x{} m={}: no kernel\n", name, n, k, m);
+      }
+      for (const Candidate& c : chosen) {
+        KernelFormats formats = problem.formats;
+        formats.scale_after = c.scale_after;
+        GemmOperands o;
+        o.shape = packed.shape;
+        o.has_factors = packed.has_factors;
+        o.x = x.data();
+        o.x_stride = k;
+        o.x_scale = activation.scale ? scales.data() : nullptr;
+        o.x_scale_stride = m;
+        o.y = y.as<std::byte>() + kGuardBytes;
+        o.y_stride = n;
+        o.m = m;
+        o.weight = weights[0].data();
+        ++cells_;
+        try {
+          const GemmKernel& kernel = this->kernel(c.shape, formats);
+          if (const Feasibility feasible = kernel.can_run(o); !feasible)
+            fail(ErrorCode::kInternal, "{}", feasible.reason);
+          if (options_.time)
+            time(kernel, o, weights, name, c, pair);
+          else
+            compare(kernel, o, y, expected, layout, output);
+        } catch (const Error& error) {
+          ++failures_;
+          fmt::print("  FAIL {} {}x{} m={} {}: {}\n", name, n, k, m, c.shape.to_string(), error.what());
+          std::fflush(stdout);
+          if (error.code() == ErrorCode::kDevice) throw;
+        }
+      }
+    }
+  }
+
+  /// Scales of the first m tokens.
+  static std::vector<std::byte> scales_of(const ActivationFormat& format, const Activations& all,
+                                          std::int64_t m, std::int64_t max_m) {
+    std::vector<std::byte> out;
+    if (!format.scale) return out;
+    const auto bytes = static_cast<std::size_t>(format.scale->bits / 8);
+    const std::size_t row = static_cast<std::size_t>(max_m) * bytes;
+    for (std::size_t at = 0; at < all.scales.size(); at += row)
+      out.insert(out.end(), all.scales.begin() + static_cast<std::ptrdiff_t>(at),
+                 all.scales.begin() + static_cast<std::ptrdiff_t>(at + static_cast<std::size_t>(m) * bytes));
+    return out;
+  }
+
+  std::vector<double> reference(const RandomWeight& weight, const Activations& activations, std::int64_t m) {
+    std::vector<double> out(static_cast<std::size_t>(m * weight.n));
+    pool_.parallel_for(weight.n, [&](std::int64_t row, int) {
+      std::vector<double> values(static_cast<std::size_t>(weight.k));
+      for (std::int64_t c = 0; c < weight.k; ++c) values[static_cast<std::size_t>(c)] = weight.value(row, c);
+      for (std::int64_t t = 0; t < m; ++t) {
+        double sum = 0;
+        for (std::int64_t c = 0; c < weight.k; ++c)
+          sum += values[static_cast<std::size_t>(c)] *
+                 static_cast<double>(activations.values[static_cast<std::size_t>(t * weight.k + c)]);
+        out[static_cast<std::size_t>(t * weight.n + row)] = sum;
+      }
+    });
+    return out;
+  }
+
+  const GemmKernel& kernel(const KernelShape& shape, const KernelFormats& formats) {
+    const std::string key = kernel_source(shape, formats, device_->info().architecture).name;
+    auto it = loaded_.find(key);
+    if (it == loaded_.end()) {
+      it = loaded_.emplace(key, GemmKernel(device_, compiler_, shape, formats)).first;
+      ++kernels_;
+      if (it->second.attributes().local_bytes > 0) fmt::print("  {} spills\n", key);
+    }
+    return it->second;
+  }
+
+  void compare(const GemmKernel& kernel, const GemmOperands& o, const jit::DeviceBuffer& y,
+               const std::vector<double>& expected, const WeightLayout& layout, DType output) {
+    const std::size_t y_size = static_cast<std::size_t>(o.m * o.shape.n) * size_of(output);
+    std::vector<std::byte> runs[2];
+    for (std::vector<std::byte>& run : runs) {
+      run.resize(y_size + 2 * kGuardBytes);
+      jit::set_bytes(y.data(), 0xff, run.size(), stream_);
+      kernel.enqueue(o, stream_, &run == &runs[1]);
+      jit::copy_to_host(run, y.data(), stream_);
+      jit::synchronize(stream_);
+    }
+    SABREWING_CHECK(runs[0] == runs[1], kInternal, "two runs differ");
+    for (std::size_t i = 0; i < kGuardBytes; ++i)
+      SABREWING_CHECK(runs[0][i] == std::byte{0xff} && runs[0][kGuardBytes + y_size + i] == std::byte{0xff},
+                      kInternal, "a guard byte was written");
+    const ElementType type = output == DType::kF32 ? formats::kFP32 : formats::kBF16;
+    double error = 0, norm = 0, worst_row = 0;
+    std::vector<double> relative;
+    std::vector<double> row_error(static_cast<std::size_t>(o.shape.n)),
+        row_norm(static_cast<std::size_t>(o.shape.n));
+    for (std::int64_t t = 0; t < o.m; ++t) {
+      double token_norm = 0;
+      for (std::int64_t r = 0; r < o.shape.n; ++r)
+        token_norm += std::pow(expected[static_cast<std::size_t>(t * o.shape.n + r)], 2);
+      norm += token_norm;
+      const double rms = std::sqrt(token_norm / static_cast<double>(o.shape.n));
+      for (std::int64_t r = 0; r < o.shape.n; ++r) {
+        const auto e = static_cast<std::size_t>(t * o.shape.n + r);
+        std::uint32_t code = 0;
+        std::memcpy(&code, runs[0].data() + kGuardBytes + e * size_of(output), size_of(output));
+        const float got = formats::decode(type, code);
+        const double d = std::isfinite(got) ? static_cast<double>(got) - expected[e] : 1e30;
+        error += d * d;
+        row_error[static_cast<std::size_t>(r)] += d * d;
+        row_norm[static_cast<std::size_t>(r)] += expected[e] * expected[e];
+        relative.push_back(std::abs(d) / rms);
+      }
+    }
+    for (std::size_t r = 0; r < row_error.size(); ++r)
+      worst_row = std::max(worst_row, std::sqrt(row_error[r] / row_norm[r]));
+    const double frobenius = std::sqrt(error / norm);
+    std::nth_element(relative.begin(),
+                     relative.begin() + static_cast<std::ptrdiff_t>(relative.size() * 999 / 1000),
+                     relative.end());
+    const double p999 = relative[relative.size() * 999 / 1000];
+    SABREWING_CHECK(frobenius <= bound(layout, output), kInternal, "error {:.2e}, {:.1e} allowed", frobenius,
+                    bound(layout, output));
+    SABREWING_CHECK(o.m * o.shape.n < 10000 || options_.spread || p999 <= 0.01, kInternal, "p99.9 {:.2e}",
+                    p999);
+    SABREWING_CHECK(!options_.spread || o.m < 16 || worst_row <= 0.01, kInternal, "worst row {:.2e}",
+                    worst_row);
+    worst_ = std::max(worst_, frobenius);
+    if (o.m * o.shape.n >= 10000) worst_p999_ = std::max(worst_p999_, p999);
+  }
+
+  void time(const GemmKernel& kernel, const GemmOperands& operands,
+            const std::vector<jit::DeviceBuffer>& weights, const std::string& name, const Candidate& c,
+            const CoveredPair& pair) {
+    constexpr int kCalls = 16;
+    const jit::Graph graph = jit::Graph::capture(device_, stream_, [&] {
+      for (std::size_t i = 0; i < kCalls; ++i) {
+        GemmOperands o = operands;
+        o.weight = weights[i % weights.size()].data();
+        kernel.enqueue(o, stream_, true);
+      }
+    });
+    std::vector<double> times;
+    graph.launch(stream_);
+    for (int i = 0; i < 7; ++i) {
+      jit::Event from(device_), to(device_);
+      from.record(stream_);
+      graph.launch(stream_);
+      to.record(stream_);
+      stream_.synchronize();
+      times.push_back(to.microseconds_since(from) / kCalls);
+    }
+    std::sort(times.begin(), times.end());
+    const double us = times[times.size() / 2];
+    fmt::print("{:40} {}x{} m={:<5} {:8.2f} us (predicted {:.1f})  {}\n", name, operands.shape.n,
+               operands.shape.k, operands.m, us, c.predicted_us, c.shape.to_string());
+    std::fflush(stdout);
+    rows_.push_back({{"n", operands.shape.n},
+                     {"k", operands.shape.k},
+                     {"m", operands.m},
+                     {"weights", pair.format},
+                     {"activations", pair.activation},
+                     {"impl", "sabrewing"},
+                     {"kernel", c.shape.to_string()},
+                     {"us", us}});
+  }
+
+  const Options& options_;
+  jit::DevicePtr device_;
+  jit::Stream stream_;
+  jit::Compiler compiler_;
+  DeviceModel model_;
+  ThreadPool pool_;
+  std::map<std::string, GemmKernel> loaded_;
+  nlohmann::json rows_ = nlohmann::json::array();
+  int cells_ = 0, failures_ = 0, kernels_ = 0;
+  double worst_ = 0, worst_p999_ = 0;
+};
+
+}  // namespace
+}  // namespace sabrewing::kernels::cuda
+
+int main(int argc, char** argv) {
+  sabrewing::kernels::cuda::Options options;
+  CLI::App app("Checks the covering set of the CUDA GEMM kernels");
+  app.add_option("--formats", options.formats, "\"WEIGHT x ACTIVATION\" or activations; default: all")
+      ->delimiter(',');
+  app.add_option("--shapes", options.shapes, "NxK")->delimiter(',');
+  app.add_option("--m", options.m)->delimiter(',');
+  app.add_option("--per-family", options.per_family, "Kernels of each family and size");
+  app.add_option("--deadline", options.deadline_s, "Seconds");
+  app.add_option("--out", options.out, "JSON file of times");
+  app.add_flag("--float-output", options.float_output);
+  app.add_flag("--spread", options.spread, "mxfp4 with scales over 20 binades");
+  app.add_flag("--time", options.time, "Times instead of errors");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    return sabrewing::kernels::cuda::Check(options).run();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 2;
+  }
+}

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
-#include "gemm_problem.h"
 #include "jit/nvrtc_compiler.h"
+#include "kernels/cuda/bench/random_weight.h"
 #include "kernels/cuda/gemm/kernel_shape.h"
 
 namespace sabrewing::kernels::cuda {
@@ -14,10 +14,9 @@ TEST(CoveringSet, CompilesForHopperWithoutSpillsOrWarnings) {
   if (const Feasibility feasible = compiler.available(); !feasible) GTEST_SKIP() << feasible.reason;
   const auto architecture = jit::Architecture::parse("sm_90a");
   std::vector<jit::KernelSource> sources;
-  for (const testing::CoveredPair& pair : testing::covering_set()) {
-    const formats::ActivationFormat activation = testing::activation_by_name(pair.activation);
-    const WeightLayout layout =
-        weight_layout(testing::format_by_name(pair.format), activation, pair.accuracy);
+  for (const CoveredPair& pair : covering_set()) {
+    const formats::ActivationFormat activation = activation_by_name(pair.activation);
+    const WeightLayout layout = weight_layout(format_by_name(pair.format), activation, pair.accuracy);
     const KernelFormats formats{layout, activation, DType::kBF16, layout.decoder.empty(), false};
     const bool fp8 = layout.operand == Operand::kE4M3 || layout.operand == Operand::kE5M2;
     for (KernelShape shape :

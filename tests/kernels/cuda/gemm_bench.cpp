@@ -196,8 +196,9 @@ int run(const Options& options) {
         const std::string first_name = first->candidate.shape.to_string();
         std::sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.us < b.us; });
         const Candidate& best = timed[0].candidate;
-        const GemmKernel& kernel = kernels.get(
-            best.shape, {cell.layout(), formats::ActivationFormat::bf16(), output, best.scale_after, options.race_checkable});
+        const GemmKernel& kernel =
+            kernels.get(best.shape, {cell.layout(), formats::ActivationFormat::bf16(), output,
+                                     best.scale_after, options.race_checkable});
         const auto time_best = [&](bool overlap) {
           return bench.time(
               [&](int i) {

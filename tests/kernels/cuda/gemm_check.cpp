@@ -13,7 +13,7 @@
 
 #include "core/thread_pool.h"
 #include "formats/numeric/element_type.h"
-#include "gemm_problem.h"
+#include "kernels/cuda/bench/random_weight.h"
 #include "kernels/cuda/gemm/gemm_kernel.h"
 #include "kernels/cuda/gemm/planner.h"
 
@@ -22,8 +22,6 @@ namespace {
 
 using formats::ActivationFormat;
 using formats::ElementType;
-using testing::CoveredPair;
-using testing::RandomWeight;
 using Granularity = ActivationFormat::Granularity;
 
 constexpr std::size_t kGuardBytes = 4096;
@@ -101,7 +99,7 @@ class Check {
 
   int run() {
     const double begin = seconds();
-    for (const CoveredPair& pair : testing::covering_set()) {
+    for (const CoveredPair& pair : covering_set()) {
       const std::string name = pair.format + " x " + pair.activation;
       if (!options_.formats.empty() &&
           std::find(options_.formats.begin(), options_.formats.end(), name) == options_.formats.end() &&
@@ -118,7 +116,7 @@ class Check {
         const auto x = shape.find('x');
         const std::int64_t n = std::stoll(shape.substr(0, x));
         std::int64_t k = std::stoll(shape.substr(x + 1));
-        const std::int64_t group = testing::format_by_name(pair.format).block.k;
+        const std::int64_t group = format_by_name(pair.format).block.k;
         if (group > 0) k = (k + group - 1) / group * group;
         check(pair, name, n, k);
       }
@@ -157,9 +155,9 @@ class Check {
   }
 
   void check(const CoveredPair& pair, const std::string& name, std::int64_t n, std::int64_t k) {
-    RandomWeight weight(testing::format_by_name(pair.format), n, k, 11);
+    RandomWeight weight(format_by_name(pair.format), n, k, 11);
     if (options_.spread) spread_exponents(weight);
-    const ActivationFormat activation = testing::activation_by_name(pair.activation);
+    const ActivationFormat activation = activation_by_name(pair.activation);
     const WeightLayout layout = weight_layout(weight.format, activation, pair.accuracy);
     const PackedHostWeight packed = pack_weight(weight.source(), layout);
     const std::int64_t max_m = *std::max_element(options_.m.begin(), options_.m.end());

@@ -43,8 +43,7 @@ std::vector<Case> cases() {
     list.push_back({"portable_" + architecture, portable, "mxfp4", false, DType::kBF16, architecture});
   const auto add = [&](const std::string& name, const KernelShape& shape, const std::string& format,
                        const std::string& activation, const std::string& architecture, DType output) {
-    const bool after =
-        weight_layout(format_by_name(format), testing::activation_by_name(activation)).decoder.empty();
+    const bool after = weight_layout(format_by_name(format), activation_by_name(activation)).decoder.empty();
     list.push_back({name, shape, format, after, output, architecture, activation});
   };
   KernelShape fp8 = portable;
@@ -72,7 +71,7 @@ TEST_P(KernelSourceCompiles, WithoutSpills) {
   static jit::Compiler compiler;
   if (const Feasibility feasible = compiler.available(); !feasible) GTEST_SKIP() << feasible.reason;
   const Case& c = GetParam();
-  const formats::ActivationFormat activation = testing::activation_by_name(c.activation);
+  const formats::ActivationFormat activation = activation_by_name(c.activation);
   const KernelFormats formats{weight_layout(format_by_name(c.format), activation, c.accuracy), activation,
                               c.output, c.scale_after, false};
   const auto compiled =
@@ -98,7 +97,7 @@ TEST(KernelSource, RefusalsNameTheRule) {
       can_generate({Family::kWgmma, 256, 1, 2, 8, 1, 1, 1}, formats, jit::Architecture::parse("sm_90a")));
   EXPECT_FALSE(
       can_generate({Family::kMma, 16, 4, 4, 4, 4, 1, 1}, formats, jit::Architecture::parse("sm_80")));
-  const formats::ActivationFormat fp8 = testing::activation_by_name("fp8");
+  const formats::ActivationFormat fp8 = activation_by_name("fp8");
   const KernelFormats quantized{weight_layout(format_by_name("fp8row"), fp8), fp8, DType::kBF16, false,
                                 false};
   EXPECT_FALSE(

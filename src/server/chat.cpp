@@ -3,16 +3,17 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "server/answer.h"
+#include "server/answer_parser.h"
 #include "server/chat_messages.h"
 #include "server/constraints.h"
 #include "server/errors.h"
 #include "server/generation.h"
 #include "server/logprobs.h"
 #include "server/routes.h"
-#include "text/chat/parser.h"
 
 namespace sabrewing::server {
 namespace {
@@ -35,10 +36,6 @@ struct ChatRequest {
   bool return_ids = false;
   bool stop_in_output = false;
 };
-
-bool has_parser(const Service& service) {
-  return !service.options().tool_parser.empty() || !service.options().reasoning_parser.empty();
-}
 
 void read_lengths(Fields& fields, const Service& service, ChatRequest& request) {
   engine::SamplingParams& params = request.generation.common.sampling;
@@ -87,7 +84,7 @@ ChatRequest read_request(const OrderedJson& body, const Service& service, const 
   truncate_prompt(fields, service, ids);
   if (ids.empty()) fields.fail("messages", "the prompt is empty");
   generation.prompts.push_back(std::move(ids));
-  read_constraints(fields, service, request.tools, generation);
+  restrict_answer(service, request.tools, read_content_format(fields), &request.prompt, generation);
   // A parser needs to see the markup; it drops what is none of the answer.
   if (has_parser(service)) generation.common.skip_special_tokens = false;
   request.headers = ignored_header(fields);
@@ -101,7 +98,7 @@ struct Choice {
     std::string name;
     std::string arguments;
   };
-  std::unique_ptr<text::ChatParser> parser;
+  std::optional<AnswerParser> parser;
   std::string content;
   std::string reasoning;
   std::vector<Call> calls;
@@ -120,7 +117,6 @@ class Chat {
   void hear(std::size_t index, const engine::RequestUpdate& update);
 
  private:
-  std::vector<ChatDelta> parse(Choice& choice, const engine::RequestUpdate& update) const;
   OrderedJson apply(Choice& choice, const ChatDelta& delta) const;
   OrderedJson finish_reason_of(const Choice& choice, const engine::RequestUpdate& update) const;
   void send(std::size_t index, OrderedJson delta, const engine::RequestUpdate* end);
@@ -152,43 +148,7 @@ Chat::Chat(std::shared_ptr<Service> service, ExchangePtr exchange, ChatRequest r
       open_(choices_.size()),
       usage_(open_, request_.generation.choices),
       events_(exchange_, request_.headers) {
-  if (!has_parser(*service_)) return;
-  text::ChatParserOptions options;
-  options.tool_parser = service_->options().tool_parser;
-  options.reasoning_parser = service_->options().reasoning_parser;
-  options.tools = request_.tools.tools;
-  options.parse_tools = request_.tools.kind != ToolChoice::Kind::kNone;
-  options.prompt = request_.prompt;
-  options.tokenizer = service_->model().tokenizer.get();
-  for (Choice& choice : choices_) choice.parser = text::make_chat_parser(options);
-}
-
-/// What the update adds to the answer, neighbours of one kind joined.
-std::vector<ChatDelta> Chat::parse(Choice& choice, const engine::RequestUpdate& update) const {
-  std::vector<ChatDelta> deltas;
-  const auto push = [&](std::int32_t id, const std::string& text) {
-    if (choice.parser != nullptr)
-      choice.parser->push(id, text, deltas);
-    else if (!text.empty())
-      deltas.push_back({ChatDelta::Kind::kContent, text, 0, {}});
-  };
-  for (const engine::OutputToken& token : update.tokens) push(token.id, token.text);
-  if (update.finished) {
-    if (request_.stop_in_output && update.stop_string && !update.tokens.empty())
-      push(update.tokens.back().id, *update.stop_string);
-    if (choice.parser != nullptr) choice.parser->finish(deltas);
-  }
-  std::vector<ChatDelta> joined;
-  for (ChatDelta& delta : deltas) {
-    if (!request_.tools.parallel_calls && delta.call > 0) continue;
-    const bool same = !joined.empty() && joined.back().kind == delta.kind &&
-                      joined.back().call == delta.call && delta.kind != ChatDelta::Kind::kToolCall;
-    if (same)
-      joined.back().text += delta.text;
-    else
-      joined.push_back(std::move(delta));
-  }
-  return joined;
+  for (Choice& choice : choices_) choice.parser.emplace(*service_, request_.tools, request_.prompt);
 }
 
 /// Adds one piece to the choice; the delta that says so.
@@ -275,7 +235,7 @@ void Chat::hear(std::size_t index, const engine::RequestUpdate& update) {
     if (request_.logprobs)
       choice.logprobs.push_back(chat_logprob(*service_, token.logprobs, request_.tokens_as_ids));
   }
-  const std::vector<ChatDelta> deltas = parse(choice, update);
+  const std::vector<ChatDelta> deltas = choice.parser->take(update, request_.stop_in_output);
   if (update.finished) {
     --open_;
     choice.last = update;

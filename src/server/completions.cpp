@@ -87,7 +87,7 @@ CompletionRequest read_request(const OrderedJson& body, const Service& service, 
   request.stop_in_output = fields.boolean("include_stop_str_in_output").value_or(false);
   fields.refuse("suffix", "this model completes at the end only");
   read_sampling(fields, service, generation);
-  read_constraints(fields, service, {}, generation);
+  restrict_answer(service, {}, read_content_format(fields), nullptr, generation);
 
   engine::SamplingParams& params = generation.common.sampling;
   const std::int64_t tokens =

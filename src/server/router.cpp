@@ -10,7 +10,7 @@
 namespace sabrewing::server {
 namespace {
 
-constexpr std::string_view kMethods = "GET, POST, OPTIONS";
+constexpr std::string_view kMethods = "GET, POST, DELETE, OPTIONS";
 
 /// Takes as long for a wrong key as for the right one.
 bool equal_in_constant_time(std::string_view given, std::string_view key) {
@@ -84,13 +84,23 @@ Response preflight(std::vector<Header> cors) {
   return response;
 }
 
+bool matches(std::string_view pattern, std::string_view path) {
+  constexpr std::string_view kId = "{id}";
+  const std::size_t at = pattern.find(kId);
+  if (at == std::string_view::npos) return pattern == path;
+  const std::string_view tail = pattern.substr(at + kId.size());
+  if (path.size() <= at + tail.size() || path.substr(0, at) != pattern.substr(0, at) || !path.ends_with(tail))
+    return false;
+  return path.substr(at, path.size() - at - tail.size()).find('/') == std::string_view::npos;
+}
+
 /// The route of a request, or the refusal.
 const Route& find_route(const Service& service, const Request& request) {
   std::string allowed;
   const Route* found = nullptr;
   const std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
   for (const Route& route : routes()) {
-    if (route.path != request.path) continue;
+    if (!matches(route.path, request.path)) continue;
     if (route.method == method) found = &route;
     allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
   }
@@ -123,6 +133,12 @@ const std::vector<Route>& routes() {
       {"POST", "/detokenize", handle_detokenize},
       {"POST", "/v1/completions", handle_completions},
       {"POST", "/v1/chat/completions", handle_chat},
+      {"POST", "/v1/responses", handle_responses},
+      {"GET", "/v1/responses/{id}", handle_response_get},
+      {"DELETE", "/v1/responses/{id}", handle_response_delete},
+      {"POST", "/v1/responses/{id}/cancel", handle_response_cancel},
+      {"POST", "/v1/messages", handle_messages},
+      {"POST", "/v1/messages/count_tokens", handle_count_tokens},
   };
   return table;
 }
@@ -136,7 +152,8 @@ void dispatch(const std::shared_ptr<Service>& service, const ExchangePtr& exchan
     if (!cors.empty()) out = std::make_shared<WithHeaders>(exchange, std::move(cors));
     find_route(*service, request).handler(service, out);
   } catch (...) {
-    out->respond(error_response(current_api_error()));
+    const ApiError error = current_api_error();
+    out->respond(request.path.starts_with("/v1/messages") ? messages_error(error) : error_response(error));
   }
 }
 

@@ -15,7 +15,7 @@ using RouteHandler = void (*)(const std::shared_ptr<Service>& service, const Exc
 
 struct Route {
   std::string_view method;
-  std::string_view path;
+  std::string_view path;  ///< "{id}" stands for one part
   RouteHandler handler;
   bool open = false;  ///< needs no API key
 };
@@ -35,6 +35,16 @@ void handle_tokenize(const std::shared_ptr<Service>& service, const ExchangePtr&
 void handle_detokenize(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 void handle_completions(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 void handle_chat(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+void handle_responses(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+void handle_response_get(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+void handle_response_delete(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+void handle_response_cancel(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+void handle_messages(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+void handle_count_tokens(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
+
+/// The error as Anthropic's clients expect it: {"type": "error", "error": {"type", "message"}}.
+struct ApiError;
+Response messages_error(const ApiError& error);
 
 /// Checks key, path and method of a request, runs its route and answers with the error where one is due.
 void dispatch(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);

@@ -66,6 +66,14 @@ std::string Service::token_text(std::int32_t id) const {
   return model_.tokenizer->decode({&id, 1}, false);
 }
 
+text::GrammarCompiler& Service::grammars(const char* param) const {
+  const text::Tokenizer& tokens = tokenizer(param);
+  const std::lock_guard lock(grammars_mutex_);
+  if (grammars_ == nullptr)
+    grammars_ = std::make_unique<text::GrammarCompiler>(tokens, model_.eos_ids, engine_.vocabulary());
+  return *grammars_;
+}
+
 std::string Service::render(const text::ChatRequest& request) const {
   if (chat_template_) {
     const OrderedJson special =

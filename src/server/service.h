@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,7 +14,9 @@
 #include "engine/loader.h"
 #include "server/fields.h"
 #include "server/http_server.h"
+#include "server/response_store.h"
 #include "text/chat_template.h"
+#include "text/grammar.h"
 
 namespace sabrewing::server {
 
@@ -57,8 +60,13 @@ class Service {
   void check_length(std::size_t tokens, const char* param) const;
   /// The text of one token; "token_id:7" for an id without one.
   std::string token_text(std::int32_t id) const;
+  /// Compiles grammars for this model; made at the first use. Refuses with `param` where there is no
+  /// tokenizer, throws `Error{kUnsupported}` in a build without grammars.
+  text::GrammarCompiler& grammars(const char* param) const;
   /// The conversation as the model reads it.
   std::string render(const text::ChatRequest& request) const;
+
+  ResponseStore& responses() const { return responses_; }
 
   std::atomic<bool> draining{false};
   /// Of the HTTP server, for the metrics; may be empty.
@@ -71,6 +79,9 @@ class Service {
   std::int64_t started_;
   std::optional<text::ChatTemplate> chat_template_;
   std::size_t longest_token_ = 1;
+  mutable ResponseStore responses_;
+  mutable std::mutex grammars_mutex_;
+  mutable std::unique_ptr<text::GrammarCompiler> grammars_;
 };
 
 /// The JSON object of a POST request. Refuses other content types, malformed text and deep nesting.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/printable.h"
 
 namespace sabrewing {
 namespace {
@@ -26,8 +27,8 @@ class Checker final : public nlohmann::json_sax<Json> {
   bool start_array(std::size_t) override { return enter(); }
   bool end_array() override { return leave(); }
   bool key(string_t& name) override {
-    SABREWING_CHECK(keys_.back().insert(name).second, kCorrupt, "[json] {}: duplicate key \"{}\"", what_,
-                    name);
+    SABREWING_CHECK(keys_.back().insert(name).second, kCorrupt, "[json] {}: duplicate key {}", what_,
+                    printable(name));
     return true;
   }
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <regex>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/mapped_file.h"
@@ -122,7 +123,7 @@ EvalResult evaluate(LoadedModel& model, Generator& generator, const std::vector<
     const Generation answer = generator.generate(prompt.ids, params, {});
     add_answer(result, question, answer_content(model, prompt.text, answer.ids),
                static_cast<std::int64_t>(answer.ids.size()));
-    result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result.seconds = seconds_since(start);
     if (done && !done(result)) break;
   }
   return result;

@@ -6,11 +6,15 @@
 namespace sabrewing::engine {
 
 GenerationConfig read_generation_config(const std::filesystem::path& folder, std::int64_t vocabulary) {
-  GenerationConfig config;
   const std::filesystem::path file = folder / "generation_config.json";
-  if (!std::filesystem::exists(file)) return config;
-  const std::string where = file.string();
-  const Json json = parse_json(read_text_file(file, std::size_t{1} << 20), where);
+  if (!std::filesystem::exists(file)) return {};
+  return parse_generation_config(read_text_file(file, std::size_t{1} << 20), file.string(), vocabulary);
+}
+
+GenerationConfig parse_generation_config(std::string_view text, const std::string& where,
+                                         std::int64_t vocabulary) {
+  GenerationConfig config;
+  const Json json = parse_json(text, where);
   models::ConfigReader fields(json, where);
   const auto number = [&](const char* key, double low, double high) -> std::optional<double> {
     if (fields.find(key) == nullptr) return std::nullopt;

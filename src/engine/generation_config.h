@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace sabrewing::engine {
@@ -19,5 +21,8 @@ struct GenerationConfig {
 
 /// Reads `folder`/generation_config.json; every field empty when there is none. Errors name file and field.
 GenerationConfig read_generation_config(const std::filesystem::path& folder, std::int64_t vocabulary);
+/// The same from its text; `where` names it in errors.
+GenerationConfig parse_generation_config(std::string_view text, const std::string& where,
+                                         std::int64_t vocabulary);
 
 }  // namespace sabrewing::engine

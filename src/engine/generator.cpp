@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "engine/stop.h"
 #include "text/detokenizer.h"
@@ -11,10 +12,6 @@ namespace sabrewing::engine {
 namespace {
 
 constexpr std::int64_t kDefaultContext = 32768;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 }  // namespace
 

@@ -6,14 +6,11 @@
 #include <numeric>
 #include <random>
 
+#include "core/clock.h"
 #include "core/error.h"
 
 namespace sabrewing::engine {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// Multiply-adds of one prompt token's matrix products, the last token's lm_head left out.
 double multiply_adds_per_token(const models::DecoderSpec& spec) {

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/printable.h"
 #include "core/thread_pool.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/backend/cuda_backend.h"
@@ -14,10 +16,6 @@
 
 namespace sabrewing::engine {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// `note` says why "auto" did not take the GPU.
 std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options, std::string& note) {
@@ -100,8 +98,8 @@ LoadedModel open_model(const LoadOptions& options) {
   }
   models::DecoderSpec spec = models::read_spec(config);
   for (const std::string& field : spec.unknown_fields)
-    log(LogLevel::kWarning, "{}: field \"{}\" is not known to this version and is ignored", config.string(),
-        field);
+    log(LogLevel::kWarning, "{}: field {} is not known to this version and is ignored", config.string(),
+        printable(field));
   if (!bare_config) {
     model.generation = read_generation_config(model.folder, spec.vocabulary);
     const bool has_tokenizer = std::filesystem::exists(model.folder / "tokenizer.json");

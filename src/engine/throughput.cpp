@@ -8,6 +8,8 @@
 #include <random>
 #include <set>
 
+#include "core/clock.h"
+
 namespace sabrewing::engine {
 
 ThroughputResult measure_throughput(Engine& engine, const ThroughputOptions& options,
@@ -77,7 +79,7 @@ ThroughputResult measure_throughput(Engine& engine, const ThroughputOptions& opt
       for (const RequestId id : open) engine.abort(id);
     }
   }
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = seconds_since(start);
   if (error) throw Error(*error);
   return result;
 }

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/mapped_file.h"
+#include "core/printable.h"
 #include "models/gpt_oss.h"
 #include "models/qwen3.h"
 #include "models/qwen3_moe.h"
@@ -27,10 +28,11 @@ const std::array<const Architecture*, 3>& architectures() {
 
 }  // namespace
 
-const Architecture& find_architecture(std::string_view model_type) {
+const Architecture& find_architecture(std::string_view model_type, std::string_view where) {
   for (const Architecture* architecture : architectures())
     if (architecture->model_type() == model_type) return *architecture;
-  fail(ErrorCode::kUnsupported, "[config] model_type \"{}\" is not supported; supported: {}", model_type,
+  fail(ErrorCode::kUnsupported, "[config] {}: model_type {} is not supported; supported: {}", where,
+       printable(model_type),
        fmt::format("{}, {}, {}", architectures()[0]->model_type(), architectures()[1]->model_type(),
                    architectures()[2]->model_type()));
 }
@@ -41,7 +43,8 @@ std::vector<std::string> architecture_names() {
   return names;
 }
 
-formats::WeightFormat Architecture::expert_format(const DecoderSpec&, TensorSource&, std::int64_t) const {
+formats::WeightFormat Architecture::expert_format(const DecoderSpec&, const TensorSource&,
+                                                  std::int64_t) const {
   fail(ErrorCode::kInternal, "[load] {} has no experts", model_type());
 }
 
@@ -50,10 +53,13 @@ ExpertTensors Architecture::take_experts(const DecoderSpec&, TensorSource&, std:
 }
 
 DecoderSpec read_spec(const std::filesystem::path& config_file) {
-  const std::string where = config_file.string();
-  const Json json = parse_json(read_text_file(config_file, kConfigLimit), where);
+  return parse_spec(read_text_file(config_file, kConfigLimit), config_file.string());
+}
+
+DecoderSpec parse_spec(std::string_view text, const std::string& where) {
+  const Json json = parse_json(text, where);
   ConfigReader config(json, where);
-  const Architecture& architecture = find_architecture(config.text("model_type"));
+  const Architecture& architecture = find_architecture(config.text("model_type"), where);
   DecoderSpec spec = architecture.read(config);
   spec.model_type = architecture.model_type();
   // Fields without influence on a forward pass.

@@ -30,20 +30,22 @@ class Architecture {
   /// Module name of the router inside a sparse layer, below "model.layers.N.".
   virtual std::string_view router_module() const { return {}; }
   /// The format of a sparse layer's experts; throws when the layer's parts disagree.
-  virtual formats::WeightFormat expert_format(const DecoderSpec& spec, TensorSource& tensors,
+  virtual formats::WeightFormat expert_format(const DecoderSpec& spec, const TensorSource& tensors,
                                               std::int64_t layer) const;
   virtual ExpertTensors take_experts(const DecoderSpec& spec, TensorSource& tensors,
                                      std::int64_t layer) const;
 };
 
-/// The architecture of `model_type`; throws `kUnsupported` with the supported names.
-const Architecture& find_architecture(std::string_view model_type);
+/// The architecture of `model_type`, which `where` says; throws `kUnsupported` with the supported names.
+const Architecture& find_architecture(std::string_view model_type, std::string_view where);
 
 /// Every supported model_type.
 std::vector<std::string> architecture_names();
 
 /// Reads config.json of a model folder: architecture and spec. Errors name file and field.
 DecoderSpec read_spec(const std::filesystem::path& config_file);
+/// The same from its text; `where` names it in errors.
+DecoderSpec parse_spec(std::string_view text, const std::string& where);
 
 /// Fields that every architecture here shares, checked: sizes, heads, norm, rope, ties, eos, quantization.
 /// `default_head_dim` 0 means hidden / heads.

@@ -15,6 +15,12 @@ void ConfigReader::reject(std::string_view key, const std::string& why) const {
   fail(ErrorCode::kCorrupt, "[config] {}: field \"{}\" {}", where_, key, why);
 }
 
+void ConfigReader::check_length(std::string_view key, const Json& list) const {
+  constexpr std::size_t kLongest = 65536;
+  if (list.size() > kLongest)
+    reject(key, fmt::format("has {} entries, at most {} expected", list.size(), kLongest));
+}
+
 const Json* ConfigReader::find(std::string_view key) {
   const auto field = object_.find(key);
   if (field == object_.end()) return nullptr;
@@ -79,6 +85,7 @@ std::vector<std::int64_t> ConfigReader::integers(std::string_view key, std::int6
   std::vector<std::int64_t> values;
   if (field == nullptr) return values;
   if (!field->is_array()) return {integer_or(key, 0, low, high)};
+  check_length(key, *field);
   for (const Json& item : *field) {
     if (!item.is_number_integer()) reject(key, "is no list of integers");
     if ((item.is_number_unsigned() && item.get<std::uint64_t>() > INT64_MAX) ||
@@ -94,6 +101,7 @@ std::vector<std::string> ConfigReader::texts(std::string_view key) {
   std::vector<std::string> values;
   if (field == nullptr) return values;
   if (!field->is_array()) reject(key, "is no list of strings");
+  check_length(key, *field);
   for (const Json& item : *field) {
     if (!item.is_string()) reject(key, "is no list of strings");
     values.push_back(item.get<std::string>());

@@ -30,7 +30,7 @@ class ConfigReader {
   bool boolean_or(std::string_view key, bool fallback);
   std::string text(std::string_view key);
   std::string text_or(std::string_view key, std::string fallback);
-  /// One integer or a list of them; empty when absent.
+  /// One integer or a list of them, 65536 entries at most; empty when absent.
   std::vector<std::int64_t> integers(std::string_view key, std::int64_t low, std::int64_t high);
   std::vector<std::string> texts(std::string_view key);
 
@@ -46,6 +46,8 @@ class ConfigReader {
   [[noreturn]] void reject(std::string_view key, const std::string& why) const;
 
  private:
+  void check_length(std::string_view key, const Json& list) const;
+
   const Json& object_;
   std::string where_;
   std::set<std::string, std::less<>> read_;

@@ -93,7 +93,7 @@ Decoder::Decoder(DecoderSpec spec, kernels::Backend& backend, Accuracy accuracy)
     : spec_(std::move(spec)),
       backend_(backend),
       accuracy_(accuracy),
-      architecture_(find_architecture(spec_.model_type)) {}
+      architecture_(find_architecture(spec_.model_type, "model")) {}
 
 Decoder::~Decoder() = default;
 
@@ -130,7 +130,6 @@ formats::WeightFormat Decoder::module_format(const TensorSource& tensors,
 void Decoder::plan_layers(const TensorSource& tensors) {
   if (planned_) return;
   const DType act = backend_.activation_dtype();
-  auto& source = const_cast<TensorSource&>(tensors);
   embedding_ = std::make_unique<Linear>(make_linear("model.embed_tokens",
                                                     module_format(tensors, {"model.embed_tokens"}),
                                                     spec_.vocabulary, spec_.hidden, false, DType::kF32));
@@ -159,7 +158,7 @@ void Decoder::plan_layers(const TensorSource& tensors) {
       layer->router = make_linear(router, module_format(tensors, {router}), spec_.experts, spec_.hidden,
                                   spec_.router_bias, DType::kF32);
       kernels::ExpertsDesc desc;
-      desc.weight = architecture_.expert_format(spec_, source, static_cast<std::int64_t>(i));
+      desc.weight = architecture_.expert_format(spec_, tensors, static_cast<std::int64_t>(i));
       desc.experts = spec_.experts;
       desc.hidden = spec_.hidden;
       desc.intermediate = spec_.expert_intermediate;
@@ -371,6 +370,7 @@ std::size_t Decoder::workspace_bytes(const Limits& limits) const {
 void Decoder::reserve(const Limits& limits) {
   limits_ = limits;
   arena_ = backend_.allocate(workspace_bytes(limits));
+  scratch_ = std::make_unique<Scratch>(layout_scratch(limits, static_cast<std::byte*>(arena_.data)));
 }
 
 void Decoder::run_linear(const Linear& linear, Matrix a, Matrix c, const Scratch& scratch) {
@@ -385,14 +385,15 @@ void Decoder::run_linear(const Linear& linear, Matrix a, Matrix c, const Scratch
 
 Matrix Decoder::forward(const Batch& batch, const std::vector<KvLayer>& cache, const std::int32_t* logit_rows,
                         std::int64_t logit_count) {
-  SABREWING_CHECK(batch.tokens <= limits_.max_tokens && logit_count <= limits_.max_logit_rows &&
-                      batch.sequences <= limits_.max_sequences && batch.max_context <= limits_.max_context,
+  SABREWING_CHECK(scratch_ != nullptr && batch.tokens <= limits_.max_tokens &&
+                      logit_count <= limits_.max_logit_rows && batch.sequences <= limits_.max_sequences &&
+                      batch.max_context <= limits_.max_context,
                   kInternal,
                   "[model] a step of {} tokens, {} sequences, context {}, {} logit rows exceeds the reserved "
                   "{}, {}, {}, {}",
                   batch.tokens, batch.sequences, batch.max_context, logit_count, limits_.max_tokens,
                   limits_.max_sequences, limits_.max_context, limits_.max_logit_rows);
-  const Scratch s = layout_scratch(limits_, static_cast<std::byte*>(arena_.data));
+  const Scratch& s = *scratch_;
   const std::int64_t t = batch.tokens;
   const auto rows = [t](Matrix m) { return m.row_range(0, t); };
   const auto floats = [](const DeviceBuffer& buffer) { return static_cast<const float*>(buffer.data); };

@@ -105,6 +105,7 @@ class Decoder {
   kernels::DeviceBuffer inverse_frequency_;
   Limits limits_;
   kernels::DeviceBuffer arena_;
+  std::unique_ptr<Scratch> scratch_;  ///< inside the arena
 };
 
 }  // namespace sabrewing::models

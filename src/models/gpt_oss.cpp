@@ -43,7 +43,7 @@ DecoderSpec GptOss::read(ConfigReader& config) const {
   return spec;
 }
 
-formats::WeightFormat GptOss::expert_format(const DecoderSpec& spec, TensorSource&,
+formats::WeightFormat GptOss::expert_format(const DecoderSpec& spec, const TensorSource&,
                                             std::int64_t layer) const {
   const auto format = spec.scheme->configured(experts_module(layer) + ".gate_up_proj");
   SABREWING_CHECK(format == formats::WeightFormat::mxfp4(), kUnsupported,

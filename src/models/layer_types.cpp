@@ -1,6 +1,7 @@
 #include "models/layer_types.h"
 
 #include "core/error.h"
+#include "core/printable.h"
 
 namespace sabrewing::models {
 
@@ -18,8 +19,8 @@ std::vector<bool> read_layer_types(ConfigReader& config, std::size_t layers,
     sliding[i] = types[i] == "sliding_attention";
     SABREWING_CHECK(
         sliding[i] || types[i] == "full_attention", kUnsupported,
-        "[config] {}: field \"layer_types\" holds \"{}\"; supported: full_attention, sliding_attention",
-        config.where(), types[i]);
+        "[config] {}: field \"layer_types\" holds {}; supported: full_attention, sliding_attention",
+        config.where(), printable(types[i]));
   }
   return sliding;
 }

@@ -49,7 +49,7 @@ DecoderSpec Qwen3Moe::read(ConfigReader& config) const {
   return spec;
 }
 
-formats::WeightFormat Qwen3Moe::expert_format(const DecoderSpec& spec, TensorSource& tensors,
+formats::WeightFormat Qwen3Moe::expert_format(const DecoderSpec& spec, const TensorSource& tensors,
                                               std::int64_t layer) const {
   const std::string first = projection(layer, 0, "gate_proj");
   const formats::WeightFormat format = linear_format(*spec.scheme, tensors, first);

@@ -11,7 +11,7 @@ class Qwen3Moe final : public Architecture {
   std::string_view model_type() const override { return "qwen3_moe"; }
   DecoderSpec read(ConfigReader& config) const override;
   std::string_view router_module() const override { return "mlp.gate"; }
-  formats::WeightFormat expert_format(const DecoderSpec& spec, TensorSource& tensors,
+  formats::WeightFormat expert_format(const DecoderSpec& spec, const TensorSource& tensors,
                                       std::int64_t layer) const override;
   ExpertTensors take_experts(const DecoderSpec& spec, TensorSource& tensors,
                              std::int64_t layer) const override;

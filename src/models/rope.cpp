@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "core/printable.h"
 
 namespace sabrewing::models {
 namespace {
@@ -107,13 +108,13 @@ Rope read_rope(ConfigReader& config, std::int64_t head_dim, std::int64_t max_pos
     rope = yarn(fields, head_dim, max_positions, theta);
   } else {
     fail(ErrorCode::kUnsupported,
-         "[config] {}: {} type \"{}\" is not supported; supported: default, linear, yarn", config.where(),
-         name, type);
+         "[config] {}: {} type {} is not supported; supported: default, linear, yarn", config.where(), name,
+         printable(type));
   }
   fields.ignore({"type", "rope_type"});
   for (const std::string& key : fields.unread())
-    fail(ErrorCode::kUnsupported, "[config] {}: field \"{}\" of {} is not supported for type \"{}\"",
-         config.where(), key, name, type);
+    fail(ErrorCode::kUnsupported, "[config] {}: field {} of {} is not supported for type \"{}\"",
+         config.where(), printable(key), name, type);
   return rope;
 }
 

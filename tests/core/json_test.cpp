@@ -24,6 +24,7 @@ TEST(Json, RefusesHostileText) {
   };
   EXPECT_EQ(message(std::string(100000, '[')), "[json] file.json: nested deeper than 64 levels");
   EXPECT_EQ(message(R"({"a":1,"a":2})"), "[json] file.json: duplicate key \"a\"");
+  EXPECT_EQ(message(R"({"\n":1,"\n":2})"), "[json] file.json: duplicate key \"\\x0a\"");
   EXPECT_EQ(message("{\"a\":"), "[json] file.json: malformed JSON at byte 6");
   EXPECT_NE(message("\"\xff\""), "accepted");
   EXPECT_NE(message(""), "accepted");

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "core/printable.h"
 #include "formats/checkpoint/names.h"
 #include "tests/formats/checkpoint_files.h"
 

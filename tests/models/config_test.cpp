@@ -160,8 +160,14 @@ TEST_F(ConfigTest, RefusesByFileAndField) {
   EXPECT_EQ(refusal(qwen, [](Json& j) { j["partial_rotary_factor"] = 0.5; }),
             "[config] config.json: field \"partial_rotary_factor\" is 0.5; only 1.0 is supported for this "
             "architecture");
-  EXPECT_EQ(refusal(qwen, [](Json& j) { j["model_type"] = "mamba"; }),
-            "[config] model_type \"mamba\" is not supported; supported: gpt_oss, qwen3, qwen3_moe");
+  EXPECT_EQ(
+      refusal(qwen, [](Json& j) { j["model_type"] = "mamba"; }),
+      "[config] config.json: model_type \"mamba\" is not supported; supported: gpt_oss, qwen3, qwen3_moe");
+  EXPECT_EQ(refusal(qwen, [](Json& j) { j["model_type"] = "a\nb"; }),
+            "[config] config.json: model_type \"a\\x0ab\" is not supported; supported: gpt_oss, qwen3, "
+            "qwen3_moe");
+  EXPECT_EQ(refusal(qwen, [](Json& j) { j["eos_token_id"] = std::vector<int>(65537, 1); }),
+            "[config] config.json: field \"eos_token_id\" has 65537 entries, at most 65536 expected");
   EXPECT_EQ(refusal("mini-gpt-oss", [](Json& j) { j["num_experts_per_tok"] = 9; }),
             "[config] config.json: field \"num_experts_per_tok\" is 9, expected 1 to 8");
   EXPECT_EQ(refusal("mini-gpt-oss", [](Json& j) { j["swiglu_limit"] = -1.0; }),

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/printable.h"
 #include "formats/checkpoint/names.h"
 
 namespace sabrewing::formats {

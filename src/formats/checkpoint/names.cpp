@@ -1,28 +1,6 @@
 #include "formats/checkpoint/names.h"
 
-#include <fmt/core.h>
-
-#include <algorithm>
-
 namespace sabrewing::formats {
-
-std::string printable(std::string_view name) {
-  constexpr std::size_t kLimit = 120;
-  std::size_t shown = std::min(name.size(), kLimit);
-  // Not within a UTF-8 sequence.
-  while (shown > 0 && shown < name.size() && (name[shown] & 0xc0) == 0x80) --shown;
-  std::string text = "\"";
-  for (char c : name.substr(0, shown)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      text += fmt::format("\\x{:02x}", byte);
-    } else {
-      text += c;
-    }
-  }
-  text += shown < name.size() ? "...\"" : "\"";
-  return text;
-}
 
 bool matches_glob(std::string_view pattern, std::string_view text) {
   std::size_t p = 0;

@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "formats/checkpoint/names.h"
+#include "core/printable.h"
 
 namespace sabrewing::formats {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/printable.h"
 #include "formats/checkpoint/names.h"
 #include "formats/scheme/scheme_parts.h"
 

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "formats/checkpoint/names.h"
+#include "core/printable.h"
 #include "formats/scheme/scheme_parts.h"
 
 namespace sabrewing::formats {

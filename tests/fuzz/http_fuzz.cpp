@@ -1,4 +1,5 @@
-// Feeds bytes to the HTTP parser in pieces whose sizes come from the input: the result must not depend on them.
+// Feeds bytes to the HTTP parser in pieces whose sizes come from the input: the result must not depend on
+// them.
 
 #include <cstddef>
 #include <cstdint>
@@ -35,7 +36,8 @@ Outcome parse(std::string_view bytes, std::size_t step) {
   if (parser.refusal()) outcome.refused = parser.refusal()->status;
   outcome.done = parser.done();
   if (outcome.refused != 0 && (outcome.refused < 400 || outcome.done)) __builtin_trap();
-  if (parser.header_done() && parser.body_bytes() > limits.body_bytes && outcome.refused == 0) __builtin_trap();
+  if (parser.header_done() && parser.body_bytes() > limits.body_bytes && outcome.refused == 0)
+    __builtin_trap();
   if (outcome.done) {
     outcome.request = parser.take();
     if (outcome.request.body.size() > limits.body_bytes) __builtin_trap();

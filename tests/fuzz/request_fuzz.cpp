@@ -1,5 +1,5 @@
-// Feeds request bodies to the routes that generate and tokenize, over a small model. Every request must get one
-// well-formed answer; the client leaves as soon as the engine has the request.
+// Feeds request bodies to the routes that generate and tokenize, over a small model. Every request must get
+// one well-formed answer; the client leaves as soon as the engine has the request.
 
 #include <cstddef>
 #include <cstdint>
@@ -47,6 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (answer.contains("error") == (exchange->head.status == 200)) __builtin_trap();
   }
   // A fault of ours would be hidden in a 500; the engine's own refusals are not.
-  if (exchange->head.status == 500 && exchange->body.find("every logit is") == std::string::npos) __builtin_trap();
+  if (exchange->head.status == 500 && exchange->body.find("every logit is") == std::string::npos)
+    __builtin_trap();
   return 0;
 }

@@ -92,7 +92,7 @@ class Relay : public std::enable_shared_from_this<Relay> {
 
 }  // namespace
 
-void start_generation(const Service& service, GenerationRequest request, const ExchangePtr& exchange,
+void start_generation(const Service& service, const GenerationRequest& request, const ExchangePtr& exchange,
                       GenerationListener listener) {
   const auto relay = std::make_shared<Relay>(service.engine(), exchange, std::move(listener));
   exchange->on_gone([weak = std::weak_ptr(relay)] {

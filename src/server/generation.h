@@ -27,7 +27,7 @@ using GenerationListener = std::function<void(std::size_t index, const engine::R
 /// Submits every answer. When the client leaves, all are aborted, and the listener still hears of their end.
 /// Throws `ApiError` when the engine refuses one (503: no room, or shutting down); the listener is then
 /// never called and nothing runs on.
-void start_generation(const Service& service, GenerationRequest request, const ExchangePtr& exchange,
+void start_generation(const Service& service, const GenerationRequest& request, const ExchangePtr& exchange,
                       GenerationListener listener);
 
 }  // namespace sabrewing::server

@@ -281,7 +281,8 @@ void Session::close() {
   input_event_.set();
   consumed_event_.set();
   output_event_.set();
-  if (exchange_ != nullptr) exchange_->gone();
+  // The exchange holds this session: dropped here, also where the coroutine never goes on.
+  if (const auto exchange = std::exchange(exchange_, nullptr)) exchange->gone();
 }
 
 void Session::consume(std::size_t bytes) {
@@ -467,7 +468,7 @@ asio::awaitable<void> Session::answer(Request request) {
   exchange_ = std::make_shared<HttpExchange>(std::move(request), shared_from_this());
   if (input_ended_) exchange_->gone();
   server_.count([](HttpCounts& c) { ++c.requests; });
-  server_.handler(exchange_);
+  server_.handler(std::shared_ptr<HttpExchange>(exchange_));
   while (!closed_ && (answer_ != Answer::kDone || !output_.empty())) {
     // Without an answer that ends there is nobody to wait for once the client has left.
     if (output_.empty())

@@ -181,7 +181,7 @@ void write_code(std::byte* to, std::uint32_t code, int bytes) {
 
 /// The power of two between a float's 16-bit operand and its bits placed there.
 int rebias(const WeightFormat& format, ElementType operand) {
-  return format.element.is_integer() ? 0 : bias(operand) - bias(format.element);
+  return format.element.is_integer() || operand.is_integer() ? 0 : bias(operand) - bias(format.element);
 }
 
 /// The scales of one row, their zero points, and the power of two that a row's factor takes over.

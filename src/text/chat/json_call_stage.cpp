@@ -189,8 +189,7 @@ class JsonCallStage final : public CallStage {
 
   std::vector<std::string> openers() const override { return format_.open; }
   bool is_markup(std::string_view token) const override {
-    return std::find(edges_.begin(), edges_.end(), token) != edges_.end() ||
-           std::find(format_.named.begin(), format_.named.end(), token) != format_.named.end();
+    return contains(edges_, token) || contains(format_.named, token);
   }
 
  private:
@@ -315,9 +314,10 @@ class JsonCallStage final : public CallStage {
 
   bool name(Tape& tape, Answer& answer) {
     const Tape::Found found = tape.find(name_ends_);
-    if (!found.marker && found.before <= kMaxName && !tape.ended()) return false;
+    const bool short_enough = found.before <= kMaxName;
+    if (!found.marker && short_enough && !tape.ended()) return false;
     const std::string_view text = trimmed(tape.rest().substr(0, found.before));
-    const bool fits = text.size() <= kMaxName && std::none_of(text.begin(), text.end(), is_space);
+    const bool fits = short_enough && std::none_of(text.begin(), text.end(), is_space);
     if (!found.marker || !fits || (name_.empty() && text.empty())) return lose(answer, State::kContent);
     (name_.empty() ? name_ : id_) = text;
     hold(tape, found.before);

@@ -43,10 +43,7 @@ class MarkedCallStage final : public CallStage {
 
   std::vector<std::string> openers() const override { return format_.section_open; }
   bool is_markup(std::string_view token) const override {
-    const auto among = [&](const std::vector<std::string>& list) {
-      return std::find(list.begin(), list.end(), token) != list.end();
-    };
-    return among(format_.section_open) || among(edges_) || among(name_ends_);
+    return contains(format_.section_open, token) || contains(edges_, token) || contains(name_ends_, token);
   }
 
  private:
@@ -104,7 +101,7 @@ class MarkedCallStage final : public CallStage {
   bool name(Tape& tape, Answer& answer, const std::vector<std::string>& ends) {
     const Tape::Found found = tape.find(ends);
     const std::string_view text = trimmed(tape.rest().substr(0, found.before));
-    if (text.size() > kMaxName) return lose(answer);
+    if (found.before > kMaxName) return lose(answer);
     if (!found.marker) return wait(tape, answer);
     if (*found.marker != 0) return lose(answer);
     const bool line = state_ == State::kLine;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -14,7 +15,8 @@
 
 namespace sabrewing::text::chat {
 
-/// Bytes of a function's or a parameter's name.
+/// Bytes of a function's or a parameter's name, with the white space and quotes around it: what is decided
+/// before the name has ended must not change when they turn out to be none of it.
 inline constexpr std::size_t kMaxName = 256;
 /// Bytes of a call that are held back before it is known to be one, and of a value that is converted.
 inline constexpr std::size_t kMaxHeld = std::size_t{1} << 20;
@@ -42,6 +44,10 @@ class Stage {
 /// What formats of tool calls share: text that may become a call is kept until it certainly is one.
 class CallStage : public Stage {
  protected:
+  static bool contains(const std::vector<std::string>& list, std::string_view token) {
+    return std::find(list.begin(), list.end(), token) != list.end();
+  }
+
   /// Takes `count` bytes that may turn out to be no call.
   std::string_view hold(Tape& tape, std::size_t count) {
     const std::string_view taken = tape.take(count);

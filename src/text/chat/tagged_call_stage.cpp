@@ -65,10 +65,8 @@ class TaggedCallStage final : public CallStage {
 
   std::vector<std::string> openers() const override { return starts_; }
   bool is_markup(std::string_view token) const override {
-    const auto among = [&](const std::vector<std::string>& list) {
-      return std::find(list.begin(), list.end(), token) != list.end();
-    };
-    return among(body_marks_) || among(key_ends_) || among(value_ends_) || token == format_.value_open;
+    return contains(body_marks_, token) || contains(key_ends_, token) || contains(value_ends_, token) ||
+           token == format_.value_open;
   }
 
  private:
@@ -139,14 +137,15 @@ class TaggedCallStage final : public CallStage {
       return go(State::kName);
     }
     const auto& closes = format_.section_close;
-    if (std::find(closes.begin(), closes.end(), marker) != closes.end()) tape.take(marker.size());
+    if (contains(closes, marker)) tape.take(marker.size());
     return go(State::kContent);
   }
 
   bool name(Tape& tape, Answer& answer) {
     const Tape::Found found = tape.find(name_ends_);
-    const std::string_view text = unquoted(tape.rest().substr(0, found.before));
-    const bool fits = text.size() <= kMaxName && text.find_first_of("<\n") == std::string_view::npos;
+    const std::string_view between = trimmed(tape.rest().substr(0, found.before));
+    const bool fits = found.before <= kMaxName && between.find_first_of("<\n") == std::string_view::npos;
+    const std::string_view text = unquoted(between);
     if (!fits || (found.marker && text.empty())) return lose(answer);
     if (!found.marker) return wait(tape, answer);
     name_ = text;

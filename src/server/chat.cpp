@@ -32,9 +32,7 @@ struct ChatRequest {
   std::vector<Header> headers;
   bool logprobs = false;
   bool prompt_logprobs = false;
-  bool tokens_as_ids = false;
-  bool return_ids = false;
-  bool stop_in_output = false;
+  OutputOptions output;
 };
 
 void read_lengths(Fields& fields, const Service& service, ChatRequest& request) {
@@ -61,9 +59,7 @@ ChatRequest read_request(const OrderedJson& body, const Service& service, const 
   GenerationRequest& generation = request.generation;
   request.id = response_id(fields, exchange, "chatcmpl-");
   request.stream = read_stream_options(fields);
-  request.tokens_as_ids = fields.boolean("return_tokens_as_token_ids").value_or(false);
-  request.return_ids = fields.boolean("return_token_ids").value_or(false);
-  request.stop_in_output = fields.boolean("include_stop_str_in_output").value_or(false);
+  request.output = read_output_options(fields);
   read_sampling(fields, service, generation);
   read_lengths(fields, service, request);
   check_sampling(fields, service, generation.common.sampling);
@@ -142,7 +138,8 @@ Chat::Chat(std::shared_ptr<Service> service, ExchangePtr exchange, ChatRequest r
     : service_(std::move(service)),
       exchange_(std::move(exchange)),
       request_(std::move(request)),
-      prompt_ids_(request_.return_ids ? request_.generation.prompts.front() : std::vector<std::int32_t>()),
+      prompt_ids_(request_.output.return_ids ? request_.generation.prompts.front()
+                                             : std::vector<std::int32_t>()),
       fingerprint_("sabrewing-" + service_->options().version),
       choices_(static_cast<std::size_t>(request_.generation.choices)),
       open_(choices_.size()),
@@ -202,7 +199,7 @@ void Chat::send(std::size_t index, OrderedJson delta, const engine::RequestUpdat
   if (end != nullptr) json["stop_reason"] = stop_reason(*end);
   if (!choice.ids.empty()) json["token_ids"] = std::exchange(choice.ids, {});
   OrderedJson chunk = frame("chat.completion.chunk", OrderedJson::array({std::move(json)}));
-  if (!choice.started && request_.return_ids) chunk["prompt_token_ids"] = prompt_ids_;
+  if (!choice.started && request_.output.return_ids) chunk["prompt_token_ids"] = prompt_ids_;
   if (request_.stream.continuous_usage)
     chunk["usage"] = usage_json(usage_.of(index));
   else if (request_.stream.include_usage)
@@ -231,11 +228,11 @@ void Chat::hear(std::size_t index, const engine::RequestUpdate& update) {
   usage_.update(index, update.usage);
   choice.prompt.insert(choice.prompt.end(), update.prompt_logprobs.begin(), update.prompt_logprobs.end());
   for (const engine::OutputToken& token : update.tokens) {
-    if (request_.return_ids) choice.ids.push_back(token.id);
+    if (request_.output.return_ids) choice.ids.push_back(token.id);
     if (request_.logprobs)
-      choice.logprobs.push_back(chat_logprob(*service_, token.logprobs, request_.tokens_as_ids));
+      choice.logprobs.push_back(chat_logprob(*service_, token.logprobs, request_.output.tokens_as_ids));
   }
-  const std::vector<ChatDelta> deltas = choice.parser->take(update, request_.stop_in_output);
+  const std::vector<ChatDelta> deltas = choice.parser->take(update, request_.output.stop_in_output);
   if (update.finished) {
     --open_;
     choice.last = update;
@@ -285,13 +282,13 @@ void Chat::finish() {
     if (request_.logprobs) json["logprobs"] = {{"content", std::move(choice.logprobs)}, {"refusal", nullptr}};
     json["finish_reason"] = finish_reason_of(choice, choice.last);
     json["stop_reason"] = stop_reason(choice.last);
-    if (request_.return_ids) json["token_ids"] = choice.ids;
+    if (request_.output.return_ids) json["token_ids"] = choice.ids;
     list.push_back(std::move(json));
   }
   OrderedJson body = frame("chat.completion", std::move(list));
   body["usage"] = usage_json(usage_.total());
   if (request_.prompt_logprobs) body["prompt_logprobs"] = prompt_logprobs(*service_, choices_.front().prompt);
-  if (request_.return_ids) body["prompt_token_ids"] = prompt_ids_;
+  if (request_.output.return_ids) body["prompt_token_ids"] = prompt_ids_;
   Response response = json_response(body);
   response.headers = request_.headers;
   exchange_->respond(std::move(response));

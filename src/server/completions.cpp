@@ -26,9 +26,7 @@ struct CompletionRequest {
   bool echo = false;
   bool logprobs = false;
   bool prompt_logprobs = false;
-  bool tokens_as_ids = false;
-  bool return_ids = false;
-  bool stop_in_output = false;
+  OutputOptions output;
 };
 
 std::vector<std::int32_t> read_ids(const OrderedJson& list) {
@@ -82,9 +80,7 @@ CompletionRequest read_request(const OrderedJson& body, const Service& service, 
   request.id = response_id(fields, exchange, "cmpl-");
   request.stream = read_stream_options(fields);
   request.echo = fields.boolean("echo").value_or(false);
-  request.tokens_as_ids = fields.boolean("return_tokens_as_token_ids").value_or(false);
-  request.return_ids = fields.boolean("return_token_ids").value_or(false);
-  request.stop_in_output = fields.boolean("include_stop_str_in_output").value_or(false);
+  request.output = read_output_options(fields);
   fields.refuse("suffix", "this model completes at the end only");
   read_sampling(fields, service, generation);
   restrict_answer(service, {}, read_content_format(fields), nullptr, generation);
@@ -126,7 +122,7 @@ class Completion {
         created_(unix_seconds()),
         open_(prompts_.size() * static_cast<std::size_t>(request_.generation.choices)),
         usage_(open_, request_.generation.choices),
-        choices_(open_, Choice(*service_, request_.tokens_as_ids)),
+        choices_(open_, Choice(*service_, request_.output.tokens_as_ids)),
         events_(exchange_, request_.headers) {}
 
   GenerationRequest take_generation() { return std::move(request_.generation); }
@@ -187,7 +183,7 @@ OrderedJson Completion::choice_json(std::size_t index, Choice& choice, const eng
   json["logprobs"] = request_.logprobs ? choice.logprobs.take() : OrderedJson();
   json["finish_reason"] = finish_reason(update);
   json["stop_reason"] = stop_reason(update);
-  if (request_.return_ids) json["token_ids"] = std::exchange(choice.ids, {});
+  if (request_.output.return_ids) json["token_ids"] = std::exchange(choice.ids, {});
   return json;
 }
 
@@ -209,11 +205,11 @@ void Completion::hear(std::size_t index, const engine::RequestUpdate& update) {
   if (starts) start(index, choice);
   for (const engine::OutputToken& token : update.tokens) {
     choice.text += token.text;
-    if (request_.return_ids) choice.ids.push_back(token.id);
+    if (request_.output.return_ids) choice.ids.push_back(token.id);
     if (request_.logprobs) choice.logprobs.add(token.logprobs);
   }
   if (update.finished) {
-    if (request_.stop_in_output && update.stop_string) choice.text += *update.stop_string;
+    if (request_.output.stop_in_output && update.stop_string) choice.text += *update.stop_string;
     choice.last = update;
     --open_;
     const bool wrong = update.error.has_value() || update.reason == engine::FinishReason::kAborted;
@@ -242,7 +238,7 @@ void Completion::finish() {
   for (std::size_t i = 0; i < choices_.size(); ++i) {
     OrderedJson json = choice_json(i, choices_[i], choices_[i].last);
     if (request_.prompt_logprobs) json["prompt_logprobs"] = prompt_logprobs(*service_, choices_[i].prompt);
-    if (request_.return_ids) json["prompt_token_ids"] = prompts_[prompt_of(i)];
+    if (request_.output.return_ids) json["prompt_token_ids"] = prompts_[prompt_of(i)];
     list.push_back(std::move(json));
   }
   OrderedJson body = frame(std::move(list));

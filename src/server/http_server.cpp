@@ -281,7 +281,7 @@ void Session::close() {
   input_event_.set();
   consumed_event_.set();
   output_event_.set();
-  // The exchange holds this session: dropped here, also where the coroutine never goes on.
+  // The exchange holds this session; a coroutine that is destroyed before it resumes would not release it.
   if (const auto exchange = std::exchange(exchange_, nullptr)) exchange->gone();
 }
 

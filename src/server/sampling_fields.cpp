@@ -156,4 +156,12 @@ StreamOptions read_stream_options(Fields& fields) {
   return result;
 }
 
+OutputOptions read_output_options(Fields& fields) {
+  OutputOptions result;
+  result.tokens_as_ids = fields.boolean("return_tokens_as_token_ids").value_or(false);
+  result.return_ids = fields.boolean("return_token_ids").value_or(false);
+  result.stop_in_output = fields.boolean("include_stop_str_in_output").value_or(false);
+  return result;
+}
+
 }  // namespace sabrewing::server

@@ -25,4 +25,12 @@ struct StreamOptions {
 };
 StreamOptions read_stream_options(Fields& fields);
 
+/// How tokens are shown in an answer.
+struct OutputOptions {
+  bool tokens_as_ids = false;   ///< `return_tokens_as_token_ids`
+  bool return_ids = false;      ///< `return_token_ids`
+  bool stop_in_output = false;  ///< `include_stop_str_in_output`
+};
+OutputOptions read_output_options(Fields& fields);
+
 }  // namespace sabrewing::server

@@ -19,6 +19,10 @@ std::string text(boost::beast::string_view view) { return {view.data(), view.siz
 
 bool equals(boost::beast::string_view a, const char* b) { return boost::beast::iequals(a, b); }
 
+/// Whether `rest` is a last chunk without what every body has after it, one more line end at least. Beast
+/// asserts that there is more once it has seen so much.
+bool last_chunk_alone(std::string_view rest) { return rest.size() < 5 && rest.starts_with("0\r\n"); }
+
 }  // namespace
 
 struct RequestParser::Impl {
@@ -81,6 +85,7 @@ RequestParser& RequestParser::operator=(RequestParser&&) noexcept = default;
 std::size_t RequestParser::feed(std::string_view bytes) {
   std::size_t taken = 0;
   while (!impl_->refusal && !impl_->parser.is_done() && taken < bytes.size()) {
+    if (impl_->checked && impl_->parser.chunked() && last_chunk_alone(bytes.substr(taken))) break;
     // Header first, so that it is judged before any of the body is taken.
     impl_->parser.eager(impl_->checked);
     boost::system::error_code error;

@@ -17,6 +17,8 @@ using namespace sabrewing::server;
 const ServedModel& served() {
   static const ServedModel model = [] {
     ServiceOptions options;
+    // The longest answers of one request must take a fraction of a second, sanitized.
+    options.max_choices = 4;
     options.tool_parser = "hermes";
     options.reasoning_parser = "qwen3";
     engine::EngineOptions engine;

@@ -6,6 +6,7 @@
 #include "core/mapped_file.h"
 #include "kernels/cpu/bench.h"
 #include "kernels/cuda/bench/gemm_bench.h"
+#include "kernels/cuda/bench/quantize_bench.h"
 
 namespace sabrewing::cli {
 namespace {
@@ -18,6 +19,8 @@ struct Options {
   std::string shapes;
   std::vector<std::string> weights;
   std::vector<std::int64_t> m;
+  std::vector<std::string> quantize;
+  std::vector<std::int64_t> k;
   std::int64_t burst_from = 128;
   bool explain = false;
   std::string cpu_tier;
@@ -35,8 +38,50 @@ void refuse_flags(const Options& options, std::initializer_list<const char*> fla
       fail(ErrorCode::kInvalidArgument, "[bench] {} has no meaning with --device {}", flag, options.device);
 }
 
+int bench_quantizers(const Options& options) {
+  namespace cuda = kernels::cuda;
+  refuse_flags(options, {"--cpu-tier", "--threads", "--passes", "--rotate-mb", "--check", "--weights",
+                         "--shapes", "--burst-from", "--explain"});
+  cuda::QuantizeBenchOptions bench;
+  bench.formats = options.quantize;
+  bench.k = options.k.empty() ? std::vector<std::int64_t>{2880, 8192} : options.k;
+  bench.m = options.m.empty() ? std::vector<std::int64_t>{1, 64, 1024, 8192} : options.m;
+  catch_interrupt();
+  cuda::QuantizeBenchResult result;
+  {
+    ProgressBar bar("timing");
+    bench.progress = [&](std::size_t step, std::size_t steps, const std::string& name) {
+      bar.update(step, steps, name);
+      return !interrupted();
+    };
+    result = cuda::run_quantize_bench(bench);
+  }
+  for (const std::string& refusal : result.refusals)
+    fmt::print(stderr, "sabrewing: not timed: {}\n", refusal);
+  int wrong = 0;
+  for (const cuda::QuantizeBenchRow& row : result.rows)
+    if (!row.difference.empty()) {
+      ++wrong;
+      fmt::print(stderr, "sabrewing: wrong: {}: {}\n", row.format, row.difference);
+    }
+  if (options.json) {
+    fmt::print("{}\n", cuda::quantize_bench_json(result));
+  } else {
+    std::vector<std::vector<std::string>> table{
+        {"activations", "K", "M", "us", "serial", "floor", "of floor"}};
+    for (const cuda::QuantizeBenchRow& row : result.rows)
+      table.push_back({row.format, fmt::format("{}", row.k), fmt::format("{}", row.m),
+                       fmt::format("{:.2f}", row.us), fmt::format("{:.2f}", row.us_serial),
+                       fmt::format("{:.2f}", row.floor_us), fmt::format("{:.2f}", row.floor_us / row.us)});
+    fmt::print("{}\n{}", result.device, format_table(table));
+  }
+  return result.complete && wrong == 0 ? 0 : 1;
+}
+
 int bench_cuda(const Options& options) {
   namespace cuda = kernels::cuda;
+  if (!options.quantize.empty()) return bench_quantizers(options);
+  refuse_flags(options, {"--k"});
   refuse_flags(options, {"--cpu-tier", "--threads", "--passes", "--rotate-mb", "--check"});
   cuda::GemmBenchOptions bench;
   bench.cases = options.shapes.empty() ? cuda::default_gemm_bench_cases()
@@ -78,7 +123,7 @@ int bench_cuda(const Options& options) {
 
 int bench_cpu(const Options& options) {
   namespace cpu = kernels::cpu;
-  refuse_flags(options, {"--weights", "--m", "--burst-from", "--explain"});
+  refuse_flags(options, {"--weights", "--m", "--k", "--quantize", "--burst-from", "--explain"});
   cpu::KernelBenchOptions bench;
   bench.cases = options.shapes.empty() ? cpu::default_kernel_bench_cases()
                                        : cpu::parse_kernel_bench_cases(
@@ -125,6 +170,12 @@ void add_bench_kernel(CLI::App& bench, Action& action) {
   add_flag_option(*command, "--m", options->m, "cuda: numbers of rows")
       ->delimiter(',')
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+  add_flag_option(*command, "--quantize", options->quantize,
+                  "cuda: activation quantizers instead, as fp8,fp8g128,mxfp8,int8,int4,fp4")
+      ->delimiter(',');
+  add_flag_option(*command, "--k", options->k, "cuda: with --quantize, numbers of columns")
+      ->delimiter(',')
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
   add_flag_option(*command, "--burst-from", options->burst_from,
                   "cuda: from this many rows, rest before each burst")
       ->check(CLI::PositiveNumber)
@@ -147,7 +198,8 @@ void add_bench_kernel(CLI::App& bench, Action& action) {
   command->add_flag("--json", options->json, "Print one JSON object");
   command->footer(
       "Examples:\n  sabrewing bench kernel\n  sabrewing bench kernel --check --json > result.json\n"
-      "  sabrewing bench kernel --device cuda --weights mxfp4 --m 1,16,256 --explain");
+      "  sabrewing bench kernel --device cuda --weights mxfp4 --m 1,16,256 --explain\n"
+      "  sabrewing bench kernel --device cuda --quantize fp8,mxfp8 --m 1,1024");
   command->callback([options, &action] { action = [options] { return bench_kernel(*options); }; });
 }
 

@@ -3,6 +3,7 @@
 // What device code of the decoders needs to be compiled for the host: the intrinsics it uses, by their
 // definitions in the PTX manual. Include before device headers.
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -14,6 +15,8 @@
 #define __forceinline__ inline
 
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
+
+inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 
 inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
   return static_cast<unsigned>(((static_cast<std::uint64_t>(high) << 32 | low) << (shift & 31)) >> 32);
@@ -71,6 +74,23 @@ inline std::uint32_t multiply_f16x2(std::uint32_t a, std::uint32_t b) { return f
 inline float f16_to_float(std::uint32_t code) {
   return formats::fp16_to_float(static_cast<std::uint16_t>(code));
 }
+
+namespace shim {
+
+/// Of magnitudes, whose codes are in the order of their values with NaN above all.
+inline std::uint32_t larger_halves(std::uint32_t a, std::uint32_t b) {
+  return std::max(a & 0xffff, b & 0xffff) | std::max(a >> 16, b >> 16) << 16;
+}
+inline std::uint32_t to_fp8x2(formats::ElementType type, float low, float high) {
+  return formats::encode(type, low) | formats::encode(type, high) << 8;
+}
+
+}  // namespace shim
+
+inline std::uint32_t max_nan_bf16x2(std::uint32_t a, std::uint32_t b) { return shim::larger_halves(a, b); }
+inline std::uint32_t max_nan_f16x2(std::uint32_t a, std::uint32_t b) { return shim::larger_halves(a, b); }
+inline std::uint32_t to_e4m3x2(float low, float high) { return shim::to_fp8x2(formats::kE4M3, low, high); }
+inline std::uint32_t to_e5m2x2(float low, float high) { return shim::to_fp8x2(formats::kE5M2, low, high); }
 inline std::uint32_t byte_signs(std::uint32_t a) { return __byte_perm(a, a, 0xba98); }
 
 }  // namespace sabrewing::device

@@ -74,9 +74,15 @@ ActivationFormat activation_by_name(const std::string& name) {
   if (name == "fp8") return ActivationFormat::per_token(formats::kE4M3);
   if (name == "fp8e5m2") return ActivationFormat::per_token(formats::kE5M2);
   if (name == "int8") return ActivationFormat::per_token(int8);
+  if (name == "int4") return ActivationFormat::per_token(formats::ElementType::integer(4));
+  if (name == "fp4") return ActivationFormat::per_token(formats::kE2M1);
   if (name == "fp8g128") return ActivationFormat::per_group(formats::kE4M3, 128, formats::kFP32);
   if (name == "int8g128") return ActivationFormat::per_group(int8, 128, formats::kFP32);
+  if (name == "int4g128")
+    return ActivationFormat::per_group(formats::ElementType::integer(4), 128, formats::kFP32);
+  if (name == "fp4g128") return ActivationFormat::per_group(formats::kE2M1, 128, formats::kFP32);
   if (name == "mxfp8") return ActivationFormat::mx(formats::kE4M3);
+  if (name == "mxfp4") return ActivationFormat::mx(formats::kE2M1);
   fail(ErrorCode::kInvalidArgument, "[bench] unknown activation format {}", name);
 }
 

@@ -15,7 +15,8 @@ namespace sabrewing::kernels::cuda {
 /// "int8:tensor:fp32", "float8e4m3:128x128:fp32".
 formats::WeightFormat format_by_name(const std::string& name);
 
-/// "bf16", "fp16", "fp8", "fp8e5m2", "int8" (per token), "fp8g128", "int8g128", "mxfp8".
+/// "bf16", "fp16"; "fp8", "fp8e5m2", "int8", "int4", "fp4" (per token); "fp8g128", "int8g128", "int4g128",
+/// "fp4g128"; "mxfp8", "mxfp4".
 formats::ActivationFormat activation_by_name(const std::string& name);
 
 /// A weight and activation format of the covering set.

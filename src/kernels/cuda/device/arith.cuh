@@ -37,6 +37,30 @@ SW_DEVICE float f16_to_float(u32 code) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(static_cast<u16>(code)));
   return out;
 }
+// The larger number of each half; NaN when one of them is.
+SW_DEVICE u32 max_nan_bf16x2(u32 a, u32 b) {
+  u32 out;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+  return out;
+}
+SW_DEVICE u32 max_nan_f16x2(u32 a, u32 b) {
+  u32 out;
+  asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+  return out;
+}
+#if __CUDA_ARCH__ >= 890
+// Two FP8 codes, `low` in the low byte; numbers beyond the range become the largest.
+SW_DEVICE u32 to_e4m3x2(float low, float high) {
+  u16 out;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(out) : "f"(high), "f"(low));
+  return out;
+}
+SW_DEVICE u32 to_e5m2x2(float low, float high) {
+  u16 out;
+  asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(out) : "f"(high), "f"(low));
+  return out;
+}
+#endif
 /// The sign bit of each byte over the whole byte.
 SW_DEVICE u32 byte_signs(u32 a) {
   u32 out;

@@ -1,0 +1,116 @@
+#pragma once
+// Activation quantizers: a block for a row, or a tile of groups.
+
+#include "ptx.cuh"
+#include "quantize_params.h"
+#include "quantize_values.cuh"
+
+namespace sabrewing::device {
+
+SW_DEVICE void load_vector(const QuantizeParams& params, int row, int vector, u32 (&out)[4]) {
+  const uint4 v = reinterpret_cast<const uint4*>(static_cast<const u16*>(params.x) + row * params.x_stride)[vector];
+  out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
+}
+SW_DEVICE void store_codes(const QuantizeParams& params, int row, int vector, const u32 (&codes)[2]) {
+  reinterpret_cast<uint2*>(static_cast<u8*>(params.codes) + row * params.codes_stride)[vector] =
+      make_uint2(codes[0], codes[1]);
+}
+SW_DEVICE u32 larger_half(u32 pair) { return max(pair & 0xffff, pair >> 16); }
+
+// Block (row). Each thread keeps kVectors vectors of 8 in registers; what is longer is read twice.
+template <typename Quantizer, int kVectors>
+SW_DEVICE void quantize_tokens(const QuantizeParams& params) {
+  __shared__ u32 of_warp[32];
+  grid_launch_dependents();
+  grid_dependency_wait();
+  const int row = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
+  const int step = static_cast<int>(blockDim.x), vectors = params.k / 8;
+  u32 kept[kVectors][4];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    kept[i][0] = kept[i][1] = kept[i][2] = kept[i][3] = 0;
+    if (thread + i * step < vectors) load_vector(params, row, thread + i * step, kept[i]);
+  }
+  u32 largest = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) largest = Quantizer::largest(largest, kept[i]);
+  for (int v = thread + kVectors * step; v < vectors; v += step) {
+    u32 x[4];
+    load_vector(params, row, v, x);
+    largest = Quantizer::largest(largest, x);
+  }
+  largest = __reduce_max_sync(~0u, larger_half(largest));
+  if (lane_id() == 0) of_warp[thread / 32] = largest;
+  __syncthreads();
+  largest = lane_id() < step / 32 ? of_warp[lane_id()] : 0;
+  largest = __reduce_max_sync(~0u, largest);
+  const GroupScale scale = Quantizer::scale(largest);
+  if (thread == 0) static_cast<float*>(params.scales)[row] = Quantizer::stored_float(scale);
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i)
+    if (thread + i * step < vectors) {
+      u32 codes[2];
+      Quantizer::codes(kept[i], scale, codes);
+      store_codes(params, row, thread + i * step, codes);
+    }
+  for (int v = thread + kVectors * step; v < vectors; v += step) {
+    u32 x[4], codes[2];
+    load_vector(params, row, v, x);
+    Quantizer::codes(x, scale, codes);
+    store_codes(params, row, v, codes);
+  }
+}
+
+// Block (columns, rows): its scales are collected, so that those of neighbouring tokens, which lie side by
+// side, are written together.
+template <typename Quantizer, int kGroup, int kVectors>
+SW_DEVICE void quantize_groups(const QuantizeParams& params) {
+  constexpr int kLanes = kGroup / 8;  // of a warp, with one group
+  constexpr int kTileVectors = kGroupTileColumns / 8, kGroups = kGroupTileColumns / kGroup;
+  constexpr int kRows = kGroupTileRows * kVectors;
+  using Stored = Select<Quantizer::kE8M0, u8, float>;
+  __shared__ Stored scales[kGroups * kRows];
+  grid_launch_dependents();
+  grid_dependency_wait();
+  const int thread = static_cast<int>(threadIdx.x);
+  const int first_row = static_cast<int>(blockIdx.y) * kRows;
+  const int in_tile = thread % kTileVectors, vectors = params.k / 8;
+  const int vector = static_cast<int>(blockIdx.x) * kTileVectors + in_tile;
+  u32 x[kVectors][4];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int row = first_row + i * kGroupTileRows + thread / kTileVectors;
+    x[i][0] = x[i][1] = x[i][2] = x[i][3] = 0;
+    if (row < params.m && vector < vectors) load_vector(params, row, vector, x[i]);
+  }
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    u32 largest = Quantizer::largest(0, x[i]);
+#pragma unroll
+    for (int offset = kLanes / 2; offset > 0; offset /= 2)
+      largest = Quantizer::Input::larger(largest, __shfl_xor_sync(~0u, largest, offset));
+    const GroupScale scale = Quantizer::scale(larger_half(largest));
+    const int in_rows = i * kGroupTileRows + thread / kTileVectors, row = first_row + in_rows;
+    if (in_tile % kLanes == 0) {
+      Stored& to = scales[in_tile / kLanes * kRows + in_rows];
+      if constexpr (Quantizer::kE8M0)
+        to = Quantizer::stored_exponent(scale);
+      else
+        to = Quantizer::stored_float(scale);
+    }
+    if (row < params.m && vector < vectors) {
+      u32 codes[2];
+      Quantizer::codes(x[i], scale, codes);
+      store_codes(params, row, vector, codes);
+    }
+  }
+  __syncthreads();
+  const int first_group = static_cast<int>(blockIdx.x) * kGroups, groups = (params.k + kGroup - 1) / kGroup;
+  for (int i = thread; i < kGroups * kRows; i += kGroupTileThreads) {
+    const int group = first_group + i / kRows, row = first_row + i % kRows;
+    if (group < groups && row < params.m)
+      static_cast<Stored*>(params.scales)[static_cast<i64>(group) * params.m + row] = scales[i];
+  }
+}
+
+}  // namespace sabrewing::device

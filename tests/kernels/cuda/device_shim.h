@@ -37,6 +37,9 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
 
 namespace sabrewing::device {
 
+using std::max;
+using std::min;
+
 namespace shim {
 
 /// a * b + c rounded to odd, so that rounding it again to 11 bits or fewer rounds only once. a * b is exact.
@@ -91,6 +94,7 @@ inline std::uint32_t max_nan_bf16x2(std::uint32_t a, std::uint32_t b) { return s
 inline std::uint32_t max_nan_f16x2(std::uint32_t a, std::uint32_t b) { return shim::larger_halves(a, b); }
 inline std::uint32_t to_e4m3x2(float low, float high) { return shim::to_fp8x2(formats::kE4M3, low, high); }
 inline std::uint32_t to_e5m2x2(float low, float high) { return shim::to_fp8x2(formats::kE5M2, low, high); }
+inline std::uint32_t float_to_f16(float x) { return formats::encode(formats::kFP16, x); }
 inline std::uint32_t byte_signs(std::uint32_t a) { return __byte_perm(a, a, 0xba98); }
 
 }  // namespace sabrewing::device

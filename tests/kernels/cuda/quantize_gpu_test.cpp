@@ -20,8 +20,8 @@ class QuantizersOnGpu : public ::testing::Test {
 };
 
 TEST_F(QuantizersOnGpu, MatchTheReferenceByteForByte) {
-  for (const char* name : {"fp8", "fp8e5m2", "int8", "int4", "fp4", "fp8g128", "int8g128", "int4g128", "fp4g128", "mxfp8",
-                           "mxfp4"})
+  for (const char* name : {"fp8", "fp8e5m2", "int8", "int4", "fp4", "fp8g128", "int8g128", "int4g128",
+                           "fp4g128", "mxfp8", "mxfp4"})
     for (const DType input : {DType::kBF16, DType::kF16})
       for (const std::int64_t k : {8, 264, 2880, 8192, 40960}) {
         const QuantizeDesc desc{activation_by_name(name), input, k};

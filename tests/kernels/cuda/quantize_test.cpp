@@ -33,7 +33,8 @@ std::vector<std::uint16_t> inputs(ElementType type) {
   const auto add = [&](double value) { codes.push_back(static_cast<std::uint16_t>(encode(type, value))); };
   const int range = type == formats::kBF16 ? 150 : 26;
   for (int g = 0; g < 4000; ++g) {
-    const double unit = std::ldexp(1.0, static_cast<int>(random() % static_cast<unsigned>(2 * range)) - range);
+    const double unit =
+        std::ldexp(1.0, static_cast<int>(random() % static_cast<unsigned>(2 * range)) - range);
     for (int i = 0; i < kGroup; ++i) add(unit * normal(random));
   }
   // A wide spread inside a group; every code as it comes, NaN and infinities among them.
@@ -57,14 +58,16 @@ std::vector<std::uint16_t> inputs(ElementType type) {
 template <typename Input, typename Code, bool kExponents>
 void compare(ElementType input, ElementType element) {
   using Quantizer = device::Quantizer<Input, Code, kExponents>;
-  const auto format = ActivationFormat::per_group(element, kGroup, kExponents ? formats::kE8M0 : formats::kFP32);
+  const auto format =
+      ActivationFormat::per_group(element, kGroup, kExponents ? formats::kE8M0 : formats::kFP32);
   const std::vector<std::uint16_t> all = inputs(input);
   int not_finite = 0, zeros = 0;
   for (std::size_t at = 0; at < all.size(); at += kGroup) {
     std::vector<float> row;
     std::uint32_t words[kGroup / 8][4], largest = 0;
     std::memcpy(words, all.data() + at, sizeof words);
-    for (int i = 0; i < kGroup; ++i) row.push_back(formats::decode(input, all[at + static_cast<std::size_t>(i)]));
+    for (int i = 0; i < kGroup; ++i)
+      row.push_back(formats::decode(input, all[at + static_cast<std::size_t>(i)]));
     for (const auto& vector : words) largest = Quantizer::largest(largest, vector);
     const device::GroupScale scale = Quantizer::scale(std::max(largest & 0xffff, largest >> 16));
     std::vector<std::uint8_t> expected(kGroup);
@@ -89,8 +92,8 @@ void compare(ElementType input, ElementType element) {
         std::uint32_t want = expected[e];
         if (element.bits == 4)
           want = static_cast<std::uint8_t>(static_cast<int>(formats::decode(element, want) / unit));
-        ASSERT_EQ(got, want) << formats::to_string(format) << " of " << formats::to_string(input) << ": " << row[e]
-                             << " / " << expected_scale[0] << ", group " << at / kGroup;
+        ASSERT_EQ(got, want) << formats::to_string(format) << " of " << formats::to_string(input) << ": "
+                             << row[e] << " / " << expected_scale[0] << ", group " << at / kGroup;
       }
     }
   }
@@ -122,7 +125,8 @@ TEST(Quantizers, CompileWithoutSpills) {
   std::vector<jit::KernelSource> sources;
   const auto sm90 = jit::Architecture::parse("sm_90a");
   const ElementType int8 = ElementType::integer(8);
-  for (const ElementType element : {formats::kE4M3, formats::kE5M2, formats::kE2M1, int8, ElementType::integer(4)})
+  for (const ElementType element :
+       {formats::kE4M3, formats::kE5M2, formats::kE2M1, int8, ElementType::integer(4)})
     sources.push_back(quantizer_source(ActivationFormat::per_token(element), DType::kBF16, sm90));
   for (const ActivationFormat& format :
        {ActivationFormat::per_group(formats::kE4M3, 128, formats::kFP32),
@@ -132,9 +136,8 @@ TEST(Quantizers, CompileWithoutSpills) {
   sources.push_back(quantizer_source(ActivationFormat::per_token(formats::kE4M3), DType::kF16, sm90));
   for (const char* architecture : {"sm_80", "sm_89", "sm_100a", "sm_120a"}) {
     const bool fp8 = std::string(architecture) != "sm_80";
-    sources.push_back(quantizer_source(
-        ActivationFormat::per_token(fp8 ? formats::kE4M3 : int8), DType::kBF16,
-        jit::Architecture::parse(architecture)));
+    sources.push_back(quantizer_source(ActivationFormat::per_token(fp8 ? formats::kE4M3 : int8), DType::kBF16,
+                                       jit::Architecture::parse(architecture)));
   }
   const std::vector<jit::CompileOutcome> outcomes = compiler.compile_all(sources);
   for (std::size_t i = 0; i < sources.size(); ++i) {
@@ -159,8 +162,9 @@ TEST(Quantizers, RefusalsNameTheRule) {
   EXPECT_THAT(reason({fp8, DType::kBF16, 2880}, sm80), ::testing::HasSubstr("SM89"));
   EXPECT_THAT(reason({fp8, DType::kF32, 2880}, sm90), ::testing::HasSubstr("BF16 and F16"));
   EXPECT_THAT(reason({fp8, DType::kBF16, 2884}, sm90), ::testing::HasSubstr("multiple of 8"));
-  EXPECT_THAT(reason({ActivationFormat::per_group(formats::kE4M3, 96, formats::kFP32), DType::kBF16, 96}, sm90),
-              ::testing::HasSubstr("32, 64 or 128"));
+  EXPECT_THAT(
+      reason({ActivationFormat::per_group(formats::kE4M3, 96, formats::kFP32), DType::kBF16, 96}, sm90),
+      ::testing::HasSubstr("32, 64 or 128"));
   EXPECT_THAT(reason({ActivationFormat::bf16(), DType::kBF16, 96}, sm90), ::testing::HasSubstr("are made"));
 }
 

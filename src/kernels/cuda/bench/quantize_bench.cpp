@@ -28,7 +28,8 @@ std::vector<std::uint16_t> random_rows(ElementType type, std::int64_t rows, std:
   std::vector<std::uint16_t> codes(static_cast<std::size_t>(rows * k));
   const int range = type == formats::kBF16 ? 120 : 20;
   for (std::int64_t r = 0; r < rows; ++r) {
-    const double unit = r % 8 == 3 ? std::ldexp(1.0, static_cast<int>(random() % 2u * 2u) * range - range) : 1;
+    const double unit =
+        r % 8 == 3 ? std::ldexp(1.0, static_cast<int>(random() % 2u * 2u) * range - range) : 1;
     for (std::int64_t c = 0; c < k; ++c) {
       double value = unit * normal(random);
       if (r % 16 == 5 || (r % 16 == 6 && c % 256 < 128)) value = c % 3 == 0 ? -0.0 : 0.0;
@@ -52,7 +53,8 @@ QuantizeCell::QuantizeCell(BenchDevice& bench, const QuantizeDesc& desc, std::in
   for (std::int64_t row = 0; row < max_m; row += kDistinctRows)
     jit::copy_to_device(
         x_.as<std::byte>() + row * desc.k * 2,
-        std::as_bytes(std::span(input_)).first(static_cast<std::size_t>(std::min(max_m - row, kDistinctRows) * desc.k) * 2),
+        std::as_bytes(std::span(input_))
+            .first(static_cast<std::size_t>(std::min(max_m - row, kDistinctRows) * desc.k) * 2),
         bench.stream());
   codes_ = jit::DeviceBuffer(bench.device(), static_cast<std::size_t>(max_m * desc.k) + 2 * kGuardBytes);
   scales_ = jit::DeviceBuffer(bench.device(), quantizer_.scale_bytes(max_m) + 2 * kGuardBytes);
@@ -80,7 +82,8 @@ std::string QuantizeCell::check(std::int64_t m) {
     jit::copy_to_host(scales[run], scales_.data(), bench_.stream());
     jit::synchronize(bench_.stream());
   }
-  if (codes[0] != codes[1] || scales[0] != scales[1]) return fmt::format("K={} M={}: two runs differ", desc.k, m);
+  if (codes[0] != codes[1] || scales[0] != scales[1])
+    return fmt::format("K={} M={}: two runs differ", desc.k, m);
   for (const auto* bytes : {codes, scales})
     for (std::size_t i = 0; i < kGuardBytes; ++i)
       if (bytes->at(i) != std::byte{0x5a} || bytes->at(bytes->size() - 1 - i) != std::byte{0x5a})
@@ -108,18 +111,21 @@ std::string QuantizeCell::check(std::int64_t m) {
       std::uint32_t code = 0;
       std::memcpy(&code, scales[0].data() + kGuardBytes + static_cast<std::size_t>(g * m + r) * scale_bytes,
                   scale_bytes);
-      const float got = formats::decode(*desc.format.scale, code), want = expected_scales[static_cast<std::size_t>(g)];
+      const float got = formats::decode(*desc.format.scale, code),
+                  want = expected_scales[static_cast<std::size_t>(g)];
       if (got != want * unit && !(std::isnan(got) && std::isnan(want)))
-        difference = fmt::format("K={} M={} row {} group {}: scale {}, {} expected", desc.k, m, r, g, got, want * unit);
+        difference = fmt::format("K={} M={} row {} group {}: scale {}, {} expected", desc.k, m, r, g, got,
+                                 want * unit);
     }
     for (std::size_t c = 0; c < row.size() && difference.empty(); ++c) {
       std::uint32_t want = expected[c];
       if (element.bits == 4)
         want = static_cast<std::uint8_t>(static_cast<int>(formats::decode(element, want) / unit));
-      const auto got = std::to_integer<std::uint32_t>(codes[0][kGuardBytes + static_cast<std::size_t>(r) * row.size() + c]);
+      const auto got = std::to_integer<std::uint32_t>(
+          codes[0][kGuardBytes + static_cast<std::size_t>(r) * row.size() + c]);
       if (got != want)
-        difference = fmt::format("K={} M={} row {} column {}: code {}, {} expected for {} / {}", desc.k, m, r, c, got,
-                                 want, row[c], expected_scales[c / static_cast<std::size_t>(group)]);
+        difference = fmt::format("K={} M={} row {} column {}: code {}, {} expected for {} / {}", desc.k, m, r,
+                                 c, got, want, row[c], expected_scales[c / static_cast<std::size_t>(group)]);
     }
   });
   for (const std::string& difference : differences)

@@ -14,8 +14,9 @@ class QuantizeCell {
   const ActivationQuantizer& quantizer() const { return quantizer_; }
   QuantizeArgs args(std::int64_t m) const;
 
-  /// Runs twice between guard bytes and compares both runs with `formats::quantize_row`, byte for byte (NaN with
-  /// NaN). Empty, or the first difference in words: row, column or group, what came out and what should have.
+  /// Runs twice between guard bytes and compares both runs with `formats::quantize_row`, byte for byte (NaN
+  /// with NaN). Empty, or the first difference in words: row, column or group, what came out and what should
+  /// have.
   std::string check(std::int64_t m);
 
   /// The time that memory of an H200 needs, microseconds.

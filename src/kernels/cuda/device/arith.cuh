@@ -37,6 +37,11 @@ SW_DEVICE float f16_to_float(u32 code) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(static_cast<u16>(code)));
   return out;
 }
+SW_DEVICE u32 float_to_f16(float x) {
+  u16 out;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out) : "f"(x));
+  return out;
+}
 // The larger number of each half; NaN when one of them is.
 SW_DEVICE u32 max_nan_bf16x2(u32 a, u32 b) {
   u32 out;

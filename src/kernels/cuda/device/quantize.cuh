@@ -8,7 +8,8 @@
 namespace sabrewing::device {
 
 SW_DEVICE void load_vector(const QuantizeParams& params, int row, int vector, u32 (&out)[4]) {
-  const uint4 v = reinterpret_cast<const uint4*>(static_cast<const u16*>(params.x) + row * params.x_stride)[vector];
+  const uint4 v =
+      reinterpret_cast<const uint4*>(static_cast<const u16*>(params.x) + row * params.x_stride)[vector];
   out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
 }
 SW_DEVICE void store_codes(const QuantizeParams& params, int row, int vector, const u32 (&codes)[2]) {

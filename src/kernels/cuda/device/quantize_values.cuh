@@ -24,11 +24,15 @@ struct F16Input {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
 struct E4M3Code {
   static constexpr float kTop = 448, kCodeUnit = 1;
-  SW_DEVICE static u32 pack(const float (&q)[4]) { return to_e4m3x2(q[0], q[1]) | to_e4m3x2(q[2], q[3]) << 16; }
+  SW_DEVICE static u32 pack(const float (&q)[4]) {
+    return to_e4m3x2(q[0], q[1]) | to_e4m3x2(q[2], q[3]) << 16;
+  }
 };
 struct E5M2Code {
   static constexpr float kTop = 57344, kCodeUnit = 1;
-  SW_DEVICE static u32 pack(const float (&q)[4]) { return to_e5m2x2(q[0], q[1]) | to_e5m2x2(q[2], q[3]) << 16; }
+  SW_DEVICE static u32 pack(const float (&q)[4]) {
+    return to_e5m2x2(q[0], q[1]) | to_e5m2x2(q[2], q[3]) << 16;
+  }
 };
 #endif
 // A sum with this is rounded to an integer, whose two's complement is in the low bits.
@@ -66,7 +70,7 @@ struct Fp4Code {
 /// The scale of a group.
 struct GroupScale {
   float value;
-  float lift;     // the smallest scales are divided by as 2^64 times themselves, so that no remainder underflows
+  float lift;  // the smallest scales are divided by as 2^64 times themselves, so that no remainder underflows
   float inverse;  // of the lifted scale
   u32 exponent;   // E8M0
   bool finite;
@@ -122,7 +126,8 @@ struct Quantizer {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const float q[4] = {quotient(Input::low(x[2 * i]), scale), quotient(Input::high(x[2 * i]), scale),
-                          quotient(Input::low(x[2 * i + 1]), scale), quotient(Input::high(x[2 * i + 1]), scale)};
+                          quotient(Input::low(x[2 * i + 1]), scale),
+                          quotient(Input::high(x[2 * i + 1]), scale)};
       out[i] = scale.finite ? Code::pack(q) : 0;
     }
   }

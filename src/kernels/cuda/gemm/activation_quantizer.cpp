@@ -52,12 +52,14 @@ jit::KernelSource quantizer_source(const ActivationFormat& format, DType input,
   jit::KernelSource source;
   source.name = fmt::format("quantize {} to {}", to_string(input), formats::to_string(format));
   source.source = fmt::format(
-      "#include \"quantize.cuh\"\nusing namespace sabrewing::device;\nusing Format = Quantizer<{}Input, {}, {}>;\n",
+      "#include \"quantize.cuh\"\nusing namespace sabrewing::device;\nusing Format = Quantizer<{}Input, {}, "
+      "{}>;\n",
       input == DType::kBF16 ? "Bf16" : "F16", code_type(format.element), format.scale == formats::kE8M0);
   for (const auto& [name, vectors] :
        {std::pair{"few", kFewVectors}, {"many", grouped ? kManyGroupVectors : kManyTokenVectors}})
     source.source += fmt::format(
-        "extern \"C\" __global__ void __launch_bounds__({}) quantize_{}(const __grid_constant__ QuantizeParams "
+        "extern \"C\" __global__ void __launch_bounds__({}) quantize_{}(const __grid_constant__ "
+        "QuantizeParams "
         "params) {{\n  quantize_{}<Format, {}{}>(params);\n}}\n",
         grouped ? device::kGroupTileThreads : kMaxThreads, name, grouped ? "groups" : "tokens",
         grouped ? fmt::format("{}, ", format.group) : "", vectors);
@@ -70,7 +72,8 @@ Feasibility ActivationQuantizer::can_implement(const QuantizeDesc& desc, jit::Ar
   const std::string name = formats::to_string(desc.format);
   if (const Feasibility feasible = formats::can_quantize(desc.format); !feasible) return feasible;
   if (desc.input != DType::kBF16 && desc.input != DType::kF16)
-    return Feasibility::no(fmt::format("{} input: CUDA kernels quantize BF16 and F16", to_string(desc.input)));
+    return Feasibility::no(
+        fmt::format("{} input: CUDA kernels quantize BF16 and F16", to_string(desc.input)));
   if (desc.format.granularity == Granularity::kGroup && desc.format.group != 32 && desc.format.group != 64 &&
       desc.format.group != 128)
     return Feasibility::no(fmt::format("{} activations: groups of 32, 64 or 128 columns", name));
@@ -110,7 +113,8 @@ void ActivationQuantizer::enqueue(const QuantizeArgs& args, jit::StreamHandle st
   SABREWING_CHECK(m >= 0 && m <= INT32_MAX && args.codes.rows == m, kInvalidArgument,
                   "[quantize] x has {} rows, codes {}", m, args.codes.rows);
   SABREWING_CHECK(args.x.cols == desc_.k && args.codes.cols == desc_.k, kInvalidArgument,
-                  "[quantize] x has {} columns, codes {}: {} expected", args.x.cols, args.codes.cols, desc_.k);
+                  "[quantize] x has {} columns, codes {}: {} expected", args.x.cols, args.codes.cols,
+                  desc_.k);
   SABREWING_CHECK(args.x.dtype == desc_.input && args.codes.dtype == codes_dtype(), kInvalidArgument,
                   "[quantize] x is {}, codes {}: {} and {} expected", to_string(args.x.dtype),
                   to_string(args.codes.dtype), to_string(desc_.input), to_string(codes_dtype()));
@@ -119,17 +123,14 @@ void ActivationQuantizer::enqueue(const QuantizeArgs& args, jit::StreamHandle st
                   kInvalidArgument, "[quantize] null operand");
   SABREWING_CHECK(args.x.row_stride >= desc_.k && args.codes.row_stride >= desc_.k, kInvalidArgument,
                   "[quantize] rows of {} columns overlap", desc_.k);
-  SABREWING_CHECK(is_aligned(args.x.data, 16) && is_aligned(args.codes.data, 8) && is_aligned(args.scales, 4) &&
-                      args.x.row_stride % 8 == 0 && args.codes.row_stride % 8 == 0,
-                  kInvalidArgument,
-                  "[quantize] rows of x must begin at multiples of 16 bytes, rows of codes at multiples of 8");
-  const device::QuantizeParams params{args.x.data,
-                                      args.codes.data,
-                                      args.scales,
-                                      args.x.row_stride,
-                                      args.codes.row_stride,
-                                      static_cast<int>(m),
-                                      static_cast<int>(desc_.k)};
+  SABREWING_CHECK(
+      is_aligned(args.x.data, 16) && is_aligned(args.codes.data, 8) && is_aligned(args.scales, 4) &&
+          args.x.row_stride % 8 == 0 && args.codes.row_stride % 8 == 0,
+      kInvalidArgument,
+      "[quantize] rows of x must begin at multiples of 16 bytes, rows of codes at multiples of 8");
+  const device::QuantizeParams params{
+      args.x.data,         args.codes.data,          args.scales, args.x.row_stride, args.codes.row_stride,
+      static_cast<int>(m), static_cast<int>(desc_.k)};
   const std::int64_t vectors = desc_.k / 8;
   jit::LaunchConfig config;
   config.stream = stream;

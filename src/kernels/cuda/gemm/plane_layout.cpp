@@ -286,6 +286,11 @@ WeightLayout plane_layout(const WeightFormat& format, Operand operand, Accuracy 
   return layout;
 }
 
+PlaneCodes plane_codes(const WeightFormat& format, const WeightLayout& layout) {
+  return {inverted_bit(layout, format.element), rebias(format, operand_type(layout.operand)),
+          zero_word(layout)};
+}
+
 void pack_planes(const WeightSource& source, const WeightLayout& layout, PackedHostWeight& packed) {
   const WeightFormat& format = source.format;
   const PackedShape& shape = packed.shape;

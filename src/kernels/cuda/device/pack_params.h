@@ -1,0 +1,61 @@
+#pragma once
+// Parameters of the packing kernels, included by the launcher and by the device code: only built-in types.
+
+namespace sabrewing::device {
+
+inline constexpr int kMaxPackParts = 4;
+
+/// As kernels::WeightRows.
+struct PackPart {
+  const unsigned char* values;
+  const unsigned char* scales;
+  const unsigned char* zeros;
+  long long row_stride;
+  long long scale_row_stride;
+  long long zero_row_stride;
+  int rows;
+  int rows_per_scale;
+};
+
+enum class PackEncoding { kE2M1E8M0, kInt4, kE4M3, kPlanes };
+enum class PackScales { kFactor, kBefore, kAfter };
+enum class PackNumber { kNone, kFP32, kFP16, kBF16, kE4M3, kE8M0 };
+enum class PackZeros { kNone, kInteger, kFloat };
+
+struct PackParams {
+  PackPart parts[kMaxPackParts];
+  unsigned char* out;
+  // Scratch: the largest scale and zero point of each row, and as bits {the largest scale of all, trouble}.
+  float* row_scale;
+  float* row_zero;
+  unsigned int* status;
+  long long factor_offset;
+  int n;
+  int k;
+  int slabs;
+  int row_blocks;
+  // Of the layout.
+  PackEncoding encoding;
+  PackScales scales;
+  int slab_k;
+  int words;
+  int scale_words;
+  int zero_word;  // of a row pair, where its zero points begin
+  int group;
+  int segment;
+  int lane_bits;  // 16 or 8: of the operand
+  int ledger;
+  PackNumber stored_scale;
+  // Of the format.
+  int bits;
+  int code_mask;       // stored codes are XORed with it
+  int infinite;        // smallest code without its sign that is NaN or infinite
+  int columns;         // scales of a row
+  PackNumber scale;
+  PackZeros zeros;
+  int top_exponent;    // of the largest element
+  int rebias;
+  float second_scale;
+};
+
+}  // namespace sabrewing::device

@@ -1,0 +1,186 @@
+// The device text of the packing kernels, compiled for the host, against the packing on the host.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+
+#include "kernels/cuda/bench/random_weight.h"
+#include "kernels/cuda/gemm/device_packer.h"
+
+// clang-format off: device text needs the shim before it.
+#include "device_shim.h"
+#include "kernels/cuda/device/pack_values.cuh"
+// clang-format on
+
+namespace sabrewing::kernels::cuda {
+namespace {
+
+using formats::ElementType;
+using formats::WeightFormat;
+
+struct DevicePacked {
+  std::vector<std::byte> bytes;
+  bool trouble = false;
+};
+
+/// What the kernels of device/pack.cuh do, one thread after the other.
+DevicePacked pack_as_device(const WeightSource& source, const WeightLayout& layout) {
+  const PackedShape shape = PackedShape::of(layout, source.n(), source.k);
+  device::PackParams p = pack_params(source, layout, shape);
+  DevicePacked packed{std::vector<std::byte>(shape.bytes), false};
+  std::vector<float> scales(static_cast<std::size_t>(shape.n)), zeros(scales);
+  std::array<unsigned, 2> status{};
+  p.row_scale = scales.data();
+  p.row_zero = zeros.data();
+  p.status = status.data();
+  for (int row = 0; row < p.n; ++row) {
+    float& scale = scales[static_cast<std::size_t>(row)];
+    packed.trouble |= device::scan_row(p, row, 0, 1, scale, zeros[static_cast<std::size_t>(row)]);
+    status[0] = std::max(status[0], __float_as_uint(scale));
+  }
+  const int weights = p.slab_k / device::kPackBlock * 128 * p.words, all = weights + 32 * p.scale_words;
+  EXPECT_EQ(static_cast<std::size_t>(all) * 4, layout.slab_bytes());
+  for (int row_block = 0; row_block < p.row_blocks; ++row_block) {
+    for (int slab = 0; slab < p.slabs; ++slab)
+      for (int i = 0; i < all; ++i) {
+        const std::uint32_t word = i < weights
+                                       ? device::weight_word(p, row_block, slab, i, packed.trouble)
+                                       : device::scale_word(p, row_block, slab, i - weights, packed.trouble);
+        std::memcpy(packed.bytes.data() + ((static_cast<std::size_t>(row_block) * static_cast<std::size_t>(p.slabs) +
+                                            static_cast<std::size_t>(slab)) *
+                                               static_cast<std::size_t>(all) +
+                                           static_cast<std::size_t>(i)) *
+                                              4,
+                    &word, 4);
+      }
+    for (int r = 0; r < device::kPackBlock; ++r) {
+      const int row = row_block * device::kPackBlock + r;
+      const float factor = device::row_factor(p, row, packed.trouble);
+      std::memcpy(packed.bytes.data() + shape.factor_offset + static_cast<std::size_t>(row) * 4, &factor, 4);
+    }
+  }
+  return packed;
+}
+
+void expect_same(const WeightSource& source, const WeightLayout& layout) {
+  const PackedHostWeight expected = pack_weight(source, layout);
+  const DevicePacked got = pack_as_device(source, layout);
+  EXPECT_FALSE(got.trouble);
+  ASSERT_EQ(got.bytes.size(), expected.bytes.size());
+  for (std::size_t i = 0; i < got.bytes.size(); ++i)
+    ASSERT_EQ(got.bytes[i], expected.bytes[i])
+        << "byte " << i << " of slab " << i / layout.slab_bytes() << " at " << i % layout.slab_bytes()
+        << ", factors from " << expected.shape.factor_offset;
+}
+
+TEST(DevicePacking, MatchesTheHostForTheFragmentLayouts) {
+  for (const char* name : {"mxfp4", "int4g128", "int4g64", "int4:g256:bf16", "int4row", "int4:tensor:fp16", "fp8row",
+                           "float8e4m3:tensor:bf16"})
+    for (const auto& [n, k] : {std::pair{33, 384}, {130, 1280}, {64, 256}}) {
+      SCOPED_TRACE(fmt::format("{} {}x{}", name, n, k));
+      const std::int64_t columns = std::string(name) == "int4:g256:bf16" ? 512 : k;
+      const RandomWeight weight(format_by_name(name), n, columns, 7);
+      expect_same(weight.source(), weight_layout(weight.format));
+      if (HasFatalFailure()) return;
+    }
+}
+
+TEST(DevicePacking, MatchesTheHostForEveryElementScaleAndOperand) {
+  const std::array<std::pair<std::int64_t, std::int64_t>, 3> sizes{{{33, 65}, {70, 1}, {1, 391}}};
+  const std::array<ElementType, 5> scales{formats::kFP32, formats::kFP16, formats::kBF16, formats::kE4M3,
+                                          formats::kE8M0};
+  std::size_t turn = 0;
+  int count = 0;
+  for (int bits = 1; bits <= 8; ++bits)
+    for (int exponent = -1; exponent < bits; ++exponent)
+      for (const char* activation_name : {"bf16", "fp16", "fp8", "fp8e5m2", "int8"})
+        for (const formats::ZeroPoint zero :
+             {formats::ZeroPoint::kNone, formats::ZeroPoint::kInteger, formats::ZeroPoint::kFloat})
+          for (const formats::BlockShape block :
+               {formats::BlockShape{0, 0}, {1, 0}, {1, 16}, {1, 96}, {1, 128}, {128, 128}}) {
+            if (exponent > 0 && bits < 3) continue;
+            const ElementType element = exponent == -1  ? ElementType::integer(bits)
+                                        : exponent == 0 ? ElementType::unsigned_integer(bits)
+                                                        : ElementType::minifloat(exponent, bits - 1 - exponent);
+            WeightFormat format = WeightFormat::scaled(element, block, scales[turn++ % scales.size()]);
+            format.zero_point = zero;
+            const auto activation = activation_by_name(activation_name);
+            if (!can_lay_out(format, activation)) continue;
+            auto [n, k] = sizes[turn % sizes.size()];
+            if (block.n == 1 && block.k > 0) k = (k / 200 + 1) * block.k;
+            const RandomWeight weight(format, n, k, static_cast<std::uint32_t>(turn));
+            const WeightLayout layout =
+                weight_layout(format, activation, turn % 7 == 0 ? Accuracy::kHigh : Accuracy::kDefault);
+            SCOPED_TRACE(formats::to_string(format) + " by " + activation_name);
+            expect_same(weight.source(), layout);
+            if (HasFatalFailure()) return;
+            ++count;
+          }
+  EXPECT_GT(count, 500);
+}
+
+TEST(DevicePacking, PartsAndSecondScalesAndExtremeScales) {
+  const RandomWeight gate(format_by_name("nvfp4"), 70, 128, 1), up(format_by_name("nvfp4"), 50, 128, 2);
+  WeightSource both = gate.source();
+  both.parts.push_back(up.source().parts[0]);
+  both.second_scale = 0.37f;
+  expect_same(both, weight_layout(both.format));
+  // Every second row of an interleaved tensor.
+  const RandomWeight wide(format_by_name("mxfp4"), 128, 96, 3);
+  WeightSource halves = wide.source();
+  halves.parts[0].rows = 64;
+  halves.parts[0].row_stride *= 2;
+  halves.parts[0].scale_row_stride *= 2;
+  expect_same(halves, weight_layout(halves.format));
+  // Scales that move into the factors, and scales that vanish beside them.
+  RandomWeight large(format_by_name("mxfp4"), 33, 128, 4);
+  for (std::size_t i = 0; i < large.scales.size(); ++i) large.scales[i] = static_cast<std::byte>(i % 255);
+  expect_same(large.source(), weight_layout(large.format));
+  RandomWeight int4(format_by_name("int4g64"), 33, 128, 5);
+  for (std::size_t i = 0; i + 1 < int4.scales.size(); i += 2) {
+    int4.scales[i] = static_cast<std::byte>(i * 7);
+    int4.scales[i + 1] = static_cast<std::byte>(i % 127);
+  }
+  expect_same(int4.source(), weight_layout(int4.format));
+}
+
+TEST(DevicePacking, TroubleIsSeen) {
+  RandomWeight nan(format_by_name("fp8row"), 3, 64, 1);
+  nan.values[70] = std::byte{0xff};
+  EXPECT_TRUE(pack_as_device(nan.source(), weight_layout(nan.format)).trouble);
+  RandomWeight scale(format_by_name("int4g64"), 3, 64, 1);
+  scale.scales[3] = std::byte{0x7f};
+  scale.scales[2] = std::byte{0x80};
+  EXPECT_TRUE(pack_as_device(scale.source(), weight_layout(scale.format)).trouble);
+  RandomWeight exponent(format_by_name("mxfp4"), 3, 64, 1);
+  exponent.scales[3] = std::byte{0xff};
+  EXPECT_TRUE(pack_as_device(exponent.source(), weight_layout(exponent.format)).trouble);
+  // FP16 operands hold scales of few binades.
+  RandomWeight far(format_by_name("float6e3m2:g32:float8e8m0"), 3, 64, 1);
+  far.scales[0] = std::byte{60};
+  const WeightLayout layout = weight_layout(far.format, formats::ActivationFormat::fp16());
+  EXPECT_THROW(pack_weight(far.source(), layout), Error);
+  EXPECT_TRUE(pack_as_device(far.source(), layout).trouble);
+  WeightSource many = nan.source();
+  many.parts.assign(5, many.parts[0]);
+  EXPECT_THAT(can_pack_on_device(many, layout).reason, ::testing::HasSubstr("5 parts"));
+}
+
+TEST(DevicePacking, CompilesWithoutSpills) {
+  jit::Compiler compiler;
+  if (const Feasibility feasible = compiler.available(); !feasible) GTEST_SKIP() << feasible.reason;
+  for (const char* architecture : {"sm_80", "sm_90a", "sm_120a"}) {
+    const auto compiled = compiler.compile(packer_source(jit::Architecture::parse(architecture)));
+    EXPECT_EQ(compiled->warnings, "");
+    for (const char* kernel : {"pack_scan", "pack_words"}) {
+      const jit::KernelResources& resources = compiled->function(kernel).resources;
+      EXPECT_EQ(resources.spill_store_bytes + resources.spill_load_bytes + resources.stack_bytes, 0)
+          << kernel << ' ' << architecture;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sabrewing::kernels::cuda

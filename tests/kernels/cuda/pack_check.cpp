@@ -1,4 +1,5 @@
-// Packs weights on the device of this machine, compares every byte with the packing on the host, and times it.
+// Packs weights on the device of this machine, compares every byte with the packing on the host, and times
+// it.
 
 #include <fmt/core.h>
 
@@ -34,17 +35,19 @@ class Check {
   int run() {
     const auto bf16 = formats::ActivationFormat::bf16();
     for (const char* name : {"mxfp4", "int4g128", "int4g64", "int4row", "fp8row"})
-      for (const auto& [n, k] : {std::pair{33, 384}, {200, 2944}}) compare(name, "bf16", Accuracy::kDefault, n, k);
+      for (const auto& [n, k] : {std::pair{33, 384}, {200, 2944}})
+        compare(name, "bf16", Accuracy::kDefault, n, k);
     for (const CoveredPair& pair : covering_set()) {
       const std::int64_t group = format_by_name(pair.format).block.k;
-      compare(pair.format, pair.activation, pair.accuracy, 130, group > 0 ? (500 + group) / group * group : 500);
+      compare(pair.format, pair.activation, pair.accuracy, 130,
+              group > 0 ? (500 + group) / group * group : 500);
     }
     const auto x = options_.shape.find('x');
     for (const std::string& name : options_.timed)
       time(name, bf16, std::stoll(options_.shape.substr(0, x)), std::stoll(options_.shape.substr(x + 1)));
     if (!options_.out.empty()) std::ofstream(options_.out) << rows_.dump(1) << "\n";
-    fmt::print("{} weights compared, {} differ; slowest {:.0f} GB/s of {}, at least {:.0f} asked\n", compared_,
-               failures_, slowest_, slowest_name_, options_.target);
+    fmt::print("{} weights compared, {} differ; slowest {:.0f} GB/s of {}, at least {:.0f} asked\n",
+               compared_, failures_, slowest_, slowest_name_, options_.target);
     return failures_ == 0 && slowest_ >= options_.target ? 0 : 1;
   }
 
@@ -66,8 +69,9 @@ class Check {
         const std::byte want = i < expected.bytes.size() ? expected.bytes[i] : std::byte{0x5a};
         SABREWING_CHECK(got[i] == want, kInternal,
                         "byte {} of {} (slab {} at {} of {}, factors from {}) is {:#x}, {:#x} expected", i,
-                        expected.bytes.size(), i / layout.slab_bytes(), i % layout.slab_bytes(), layout.slab_bytes(),
-                        expected.shape.factor_offset, std::to_integer<int>(got[i]), std::to_integer<int>(want));
+                        expected.bytes.size(), i / layout.slab_bytes(), i % layout.slab_bytes(),
+                        layout.slab_bytes(), expected.shape.factor_offset, std::to_integer<int>(got[i]),
+                        std::to_integer<int>(want));
       }
     } catch (const Error& error) {
       ++failures_;
@@ -77,7 +81,8 @@ class Check {
     }
   }
 
-  void time(const std::string& name, const formats::ActivationFormat& activation, std::int64_t n, std::int64_t k) {
+  void time(const std::string& name, const formats::ActivationFormat& activation, std::int64_t n,
+            std::int64_t k) {
     const RandomWeight weight(format_by_name(name), n, k, 11);
     const WeightLayout layout = weight_layout(weight.format, activation);
     const PackedShape shape = PackedShape::of(layout, n, k);
@@ -91,14 +96,17 @@ class Check {
     upload(source.parts[0].values, weight.values);
     upload(source.parts[0].scales, weight.scales);
     upload(source.parts[0].zeros, weight.zeros);
-    const jit::DeviceBuffer out(bench_.device(), shape.bytes), scratch(bench_.device(), DevicePacker::scratch_bytes(n));
+    const jit::DeviceBuffer out(bench_.device(), shape.bytes),
+        scratch(bench_.device(), DevicePacker::scratch_bytes(n));
     const double us = bench_.time(
-        [&](int) { packer_.enqueue(source, layout, shape, out.data(), scratch.data(), bench_.stream()); }, 500, false);
+        [&](int) { packer_.enqueue(source, layout, shape, out.data(), scratch.data(), bench_.stream()); },
+        500, false);
     const auto bytes = static_cast<double>(weight.values.size() + weight.scales.size());
     const double rate = bytes / us * 1e-3;
     fmt::print("{:16} {}x{} {:9.1f} us {:7.0f} GB/s of checkpoint\n", name, n, k, us, rate);
     std::fflush(stdout);
-    rows_.push_back({{"n", n}, {"k", k}, {"weights", name}, {"us", us}, {"gb_per_s", rate}, {"impl", "sabrewing"}});
+    rows_.push_back(
+        {{"n", n}, {"k", k}, {"weights", name}, {"us", us}, {"gb_per_s", rate}, {"impl", "sabrewing"}});
     if (slowest_name_.empty() || rate < slowest_) {
       slowest_ = rate;
       slowest_name_ = name;

@@ -48,12 +48,13 @@ DevicePacked pack_as_device(const WeightSource& source, const WeightLayout& layo
         const std::uint32_t word = i < weights
                                        ? device::weight_word(p, row_block, slab, i, packed.trouble)
                                        : device::scale_word(p, row_block, slab, i - weights, packed.trouble);
-        std::memcpy(packed.bytes.data() + ((static_cast<std::size_t>(row_block) * static_cast<std::size_t>(p.slabs) +
-                                            static_cast<std::size_t>(slab)) *
-                                               static_cast<std::size_t>(all) +
-                                           static_cast<std::size_t>(i)) *
-                                              4,
-                    &word, 4);
+        std::memcpy(
+            packed.bytes.data() + ((static_cast<std::size_t>(row_block) * static_cast<std::size_t>(p.slabs) +
+                                    static_cast<std::size_t>(slab)) *
+                                       static_cast<std::size_t>(all) +
+                                   static_cast<std::size_t>(i)) *
+                                      4,
+            &word, 4);
       }
     for (int r = 0; r < device::kPackBlock; ++r) {
       const int row = row_block * device::kPackBlock + r;
@@ -76,8 +77,8 @@ void expect_same(const WeightSource& source, const WeightLayout& layout) {
 }
 
 TEST(DevicePacking, MatchesTheHostForTheFragmentLayouts) {
-  for (const char* name : {"mxfp4", "int4g128", "int4g64", "int4:g256:bf16", "int4row", "int4:tensor:fp16", "fp8row",
-                           "float8e4m3:tensor:bf16"})
+  for (const char* name : {"mxfp4", "int4g128", "int4g64", "int4:g256:bf16", "int4row", "int4:tensor:fp16",
+                           "fp8row", "float8e4m3:tensor:bf16"})
     for (const auto& [n, k] : {std::pair{33, 384}, {130, 1280}, {64, 256}}) {
       SCOPED_TRACE(fmt::format("{} {}x{}", name, n, k));
       const std::int64_t columns = std::string(name) == "int4:g256:bf16" ? 512 : k;
@@ -101,9 +102,10 @@ TEST(DevicePacking, MatchesTheHostForEveryElementScaleAndOperand) {
           for (const formats::BlockShape block :
                {formats::BlockShape{0, 0}, {1, 0}, {1, 16}, {1, 96}, {1, 128}, {128, 128}}) {
             if (exponent > 0 && bits < 3) continue;
-            const ElementType element = exponent == -1  ? ElementType::integer(bits)
-                                        : exponent == 0 ? ElementType::unsigned_integer(bits)
-                                                        : ElementType::minifloat(exponent, bits - 1 - exponent);
+            const ElementType element = exponent == -1 ? ElementType::integer(bits)
+                                        : exponent == 0
+                                            ? ElementType::unsigned_integer(bits)
+                                            : ElementType::minifloat(exponent, bits - 1 - exponent);
             WeightFormat format = WeightFormat::scaled(element, block, scales[turn++ % scales.size()]);
             format.zero_point = zero;
             const auto activation = activation_by_name(activation_name);

@@ -48,12 +48,12 @@ struct PackParams {
   PackNumber stored_scale;
   // Of the format.
   int bits;
-  int code_mask;       // stored codes are XORed with it
-  int infinite;        // smallest code without its sign that is NaN or infinite
-  int columns;         // scales of a row
+  int code_mask;  // stored codes are XORed with it
+  int infinite;   // smallest code without its sign that is NaN or infinite
+  int columns;    // scales of a row
   PackNumber scale;
   PackZeros zeros;
-  int top_exponent;    // of the largest element
+  int top_exponent;  // of the largest element
   int rebias;
   float second_scale;
 };

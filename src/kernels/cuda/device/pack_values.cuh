@@ -155,7 +155,8 @@ SW_DEVICE u32 weight_word(const PackParams& p, int row_block, int slab, int inde
     if (!(p.bits & plane)) continue;
     if (in_warp < (before + plane) * 32) {
       const int piece = min(plane, 4), in_plane = in_warp - before * 32;
-      const int lane = in_plane % (32 * piece) / piece, word = in_plane / (32 * piece) * piece + in_plane % piece;
+      const int lane = in_plane % (32 * piece) / piece,
+                word = in_plane / (32 * piece) * piece + in_plane % piece;
       const int fields = p.lane_bits / plane, lanes = 32 / p.lane_bits;
       for (int f = 0; f < fields; ++f) {
         const int reg = word * fields + f, row = first_row + lane / 4 + 8 * (reg % 2);
@@ -165,7 +166,8 @@ SW_DEVICE u32 weight_word(const PackParams& p, int row_block, int slab, int inde
         for (int q = 0; q < lanes && column + q < p.k; ++q) {
           const u32 code = stream_code(from.values, column + q, p.bits);
           trouble |= is_trouble(p, code);
-          out |= ((code ^ static_cast<u32>(p.code_mask)) >> bit & ((1u << plane) - 1)) << (q * p.lane_bits + f * plane);
+          out |= ((code ^ static_cast<u32>(p.code_mask)) >> bit & ((1u << plane) - 1))
+                 << (q * p.lane_bits + f * plane);
         }
       }
       return out;
@@ -191,7 +193,8 @@ SW_DEVICE u32 scale_word(const PackParams& p, int row_block, int slab, int index
   u32 out = 0;
   for (int b = 0; b < 4; b += bytes) {
     const int in_pair = at + b;
-    const int entry = planes ? in_pair / bytes : in_pair / half_bytes * segments + in_pair % half_bytes / bytes;
+    const int entry =
+        planes ? in_pair / bytes : in_pair / half_bytes * segments + in_pair % half_bytes / bytes;
     if (planes ? entry >= 2 * segments : in_pair % half_bytes / bytes >= segments) continue;
     const int row = row_block * kPackBlock + pair / 8 * 16 + pair % 8 + 8 * (entry / segments);
     const int column = slab * p.slab_k + entry % segments * segment;
@@ -203,8 +206,8 @@ SW_DEVICE u32 scale_word(const PackParams& p, int row_block, int slab, int index
       const int lowered = lowered_of_all(__uint_as_float(p.status[0]));
       code = static_cast<u32>(max(static_cast<int>(from.scales[source]) + kScaleBias - lowered, 0));
     } else if (p.encoding == PackEncoding::kInt4) {
-      const float value =
-          ldexpf(read_scale(p, from.scales, source), kScaleBias - lowered_of_all(__uint_as_float(p.status[0])));
+      const float value = ldexpf(read_scale(p, from.scales, source),
+                                 kScaleBias - lowered_of_all(__uint_as_float(p.status[0])));
       const u32 bits = __float_as_uint(value);
       code = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     } else if (is_zero && p.zeros == PackZeros::kInteger) {
@@ -221,8 +224,8 @@ SW_DEVICE u32 scale_word(const PackParams& p, int row_block, int slab, int index
   return out;
 }
 
-// Lane `lane` of `lanes` over the scales of a row: the largest scale and zero point. The result is trouble when
-// one is not finite.
+// Lane `lane` of `lanes` over the scales of a row: the largest scale and zero point. The result is trouble
+// when one is not finite.
 SW_DEVICE bool scan_row(const PackParams& p, int row, int lane, int lanes, float& scale, float& zero) {
   const PackRow from = pack_row(p, row);
   bool trouble = false;

@@ -52,21 +52,18 @@ Feasibility can_pack_on_device(const WeightSource& source, const WeightLayout& l
   return Feasibility::yes();
 }
 
-device::PackParams pack_params(const WeightSource& source, const WeightLayout& layout, const PackedShape& shape) {
+device::PackParams pack_params(const WeightSource& source, const WeightLayout& layout,
+                               const PackedShape& shape) {
   if (const Feasibility feasible = can_pack_on_device(source, layout); !feasible)
     fail(ErrorCode::kInvalidArgument, "[pack] {}", feasible.reason);
   const WeightFormat& format = source.format;
   device::PackParams p{};
   for (std::size_t i = 0; i < source.parts.size(); ++i) {
     const WeightRows& rows = source.parts[i];
-    p.parts[i] = {bytes_of(rows.values),
-                  bytes_of(rows.scales),
-                  bytes_of(rows.zeros),
-                  rows.row_stride,
-                  rows.scale_row_stride,
-                  rows.zero_row_stride,
-                  static_cast<int>(rows.rows),
-                  static_cast<int>(rows.rows_per_scale)};
+    p.parts[i] = {bytes_of(rows.values),       bytes_of(rows.scales),
+                  bytes_of(rows.zeros),        rows.row_stride,
+                  rows.scale_row_stride,       rows.zero_row_stride,
+                  static_cast<int>(rows.rows), static_cast<int>(rows.rows_per_scale)};
   }
   p.factor_offset = static_cast<long long>(shape.factor_offset);
   p.n = static_cast<int>(shape.n);
@@ -137,8 +134,7 @@ void DevicePacker::enqueue(const WeightSource& source, const WeightLayout& layou
   params.row_zero = params.row_scale + shape.n;
   jit::set_bytes(params.status, 0, 2 * sizeof(std::uint32_t), stream);
   // The layout ends with the factors; bytes before them that belong to no slab are zeros.
-  const std::size_t slabs =
-      static_cast<std::size_t>(shape.row_blocks * shape.slabs) * layout.slab_bytes();
+  const std::size_t slabs = static_cast<std::size_t>(shape.row_blocks * shape.slabs) * layout.slab_bytes();
   jit::set_bytes(params.out + slabs, 0, shape.factor_offset - slabs, stream);
   jit::LaunchConfig config;
   config.stream = stream;
@@ -157,7 +153,8 @@ void DevicePacker::pack(const WeightSource& source, const WeightLayout& layout, 
   if (const Feasibility feasible = can_pack_on_device(source, layout); !feasible)
     fail(ErrorCode::kInvalidArgument, "[pack] {}", feasible.reason);
   const auto columns = static_cast<std::size_t>(columns_of(format, source.k));
-  const std::size_t value_bytes = formats::packed_bytes(static_cast<std::size_t>(source.k), format.element.bits);
+  const std::size_t value_bytes =
+      formats::packed_bytes(static_cast<std::size_t>(source.k), format.element.bits);
   const std::size_t scale_bytes = columns * format.scale->bits / 8;
   const std::size_t zero_bytes = format.zero_point == ZeroPoint::kInteger
                                      ? formats::packed_bytes(columns, format.element.bits)

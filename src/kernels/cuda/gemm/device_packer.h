@@ -7,11 +7,13 @@
 
 namespace sabrewing::kernels::cuda {
 
-/// Whether a weight can be packed on a device: as many parts as the kernel takes, and what `pack_weight` asks.
+/// Whether a weight can be packed on a device: as many parts as the kernel takes, and what `pack_weight`
+/// asks.
 Feasibility can_pack_on_device(const WeightSource& source, const WeightLayout& layout);
 
 /// The kernels' parameter for a source; the caller fills in `out` and the scratch.
-device::PackParams pack_params(const WeightSource& source, const WeightLayout& layout, const PackedShape& shape);
+device::PackParams pack_params(const WeightSource& source, const WeightLayout& layout,
+                               const PackedShape& shape);
 
 /// The translation unit with the kernels `pack_scan` and `pack_words`.
 jit::KernelSource packer_source(jit::Architecture architecture);
@@ -29,7 +31,8 @@ class DevicePacker {
                void* scratch, jit::StreamHandle stream) const;
 
   /// Packs a source in host memory into `out`; complete when it returns. Throws as `pack_weight` does.
-  void pack(const WeightSource& source, const WeightLayout& layout, void* out, jit::StreamHandle stream) const;
+  void pack(const WeightSource& source, const WeightLayout& layout, void* out,
+            jit::StreamHandle stream) const;
 
  private:
   jit::DevicePtr device_;

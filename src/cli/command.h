@@ -25,6 +25,7 @@ void add_eval(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 void add_cache(CLI::App& app, Action& action);
+void add_tune(CLI::App& app, Action& action);
 void add_serve(CLI::App& app, Action& action);
 
 /// The environment variable of a flag: "--max-tokens" is SABREWING_MAX_TOKENS.

@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
   sabrewing::cli::add_bench(app, action);
   sabrewing::cli::add_doctor(app, action);
   sabrewing::cli::add_cache(app, action);
+  sabrewing::cli::add_tune(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "jit/cubin_cache.h"
 #include "kernels/cuda/bench/gemm_cell.h"
 #include "kernels/cuda/bench/random_weight.h"
 #include "kernels/cuda/gemm/gemm_kernel.h"
@@ -36,6 +37,7 @@ struct Options {
   bool race_checkable = false;
   bool float_output = false;
   std::int64_t burst_from = 128;
+  std::vector<int> token_groups;
 };
 
 /// Loaded kernels by name.
@@ -58,7 +60,8 @@ class Kernels {
 int run(const Options& options) {
   const auto begin = Clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
-  BenchDevice bench(jit::Device::open(), std::make_shared<jit::Compiler>());
+  BenchDevice bench(jit::Device::open(), std::make_shared<jit::Compiler>(jit::CompilerOptions{
+                                             std::nullopt, jit::CubinCache::open_default()}));
   Kernels kernels(bench);
   const DeviceModel model = DeviceModel::of(bench.device()->info());
   fmt::print("{} {} multiprocessors\n", bench.device()->info().name, model.multiprocessors);
@@ -95,7 +98,8 @@ int run(const Options& options) {
       for (const std::int64_t m : options.m) {
         const GemmProblem problem{
             {cell.layout(), formats::ActivationFormat::bf16(), output, false, false}, m, n, k, options.exact};
-        for (const Candidate& c : candidates(model, problem, options.only.empty() ? options.limit : 100000)) {
+        for (const Candidate& c :
+             candidates(model, problem, options.only.empty() ? options.limit : kEveryCandidate)) {
           if (!options.only.empty() &&
               (";" + options.only + ";").find(";" + c.shape.to_string() + ";") == std::string::npos)
             continue;
@@ -221,6 +225,16 @@ int run(const Options& options) {
                         {"first_choice", first_name},
                         {"floor_us", cell.floor_us(m)},
                         {"best", true}});
+        for (const int group : options.token_groups) {
+          const double us = bench.time(
+              [&](int i) {
+                GemmOperands operands = cell.operands(m, static_cast<std::size_t>(i));
+                operands.token_group = group;
+                kernel.enqueue(operands, bench.stream(), !options.no_overlap);
+              },
+              timed[0].us, m >= options.burst_from);
+          fmt::print("    token group {}: {:.2f} us, {:.2f} with the default\n", group, us, final_us);
+        }
         std::string others;
         for (std::size_t i = 1; i < std::min<std::size_t>(4, timed.size()); ++i)
           others += fmt::format(" | {} {:.1f}", timed[i].candidate.shape.to_string(), timed[i].us);
@@ -253,6 +267,9 @@ int main(int argc, char** argv) {
   app.add_option("--deadline", options.deadline_s, "Seconds");
   app.add_option("--out", options.out, "JSON file");
   app.add_option("--burst-from", options.burst_from);
+  app.add_option("--token-groups", options.token_groups,
+                 "Also time the fastest with so many token tiles side by side")
+      ->delimiter(',');
   app.add_option("--only", options.only, "Kernel names, separated by ';'");
   app.add_flag("--profile", options.profile);
   app.add_flag("--check-only", options.check_only);

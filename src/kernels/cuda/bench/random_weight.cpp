@@ -142,6 +142,12 @@ std::vector<CoveredPair> covering_set() {
       {"uint1:g32:bf16:zp", "int8"},
       {"int6:g128:fp32", "int8g128"},
       {"mxfp4", "int8"},
+      // INT4 and FP4 activations through INT8 arithmetic.
+      {"int4:g128:bf16", "int4"},
+      {"int8:row:fp32", "int4g128"},
+      {"mxfp4", "fp4"},
+      {"int4:g64:bf16", "fp4g128"},
+      {"mxfp4", "mxfp4"},
   };
 }
 

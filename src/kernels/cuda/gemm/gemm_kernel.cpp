@@ -10,9 +10,6 @@ namespace {
 
 using Family = KernelShape::Family;
 
-// Token tiles whose blocks run side by side share their weights in the L2 cache.
-constexpr int kTokenGroup = 4;
-
 int ceil_div(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
 bool is_aligned(const void* pointer, std::uintptr_t bytes) {
@@ -91,7 +88,7 @@ void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream,
   params.row_blocks = static_cast<std::int32_t>(operands.shape.row_blocks);
   params.token_tiles = token_tiles;
   params.feature_tiles = feature_tiles;
-  params.token_group = std::min(kTokenGroup, token_tiles);
+  params.token_group = std::clamp(operands.token_group, 1, token_tiles);
   params.aligned = is_aligned(operands.y, 16) && operands.y_stride % 8 == 0;
   params.stream_weights = token_tiles == 1;
 

@@ -44,6 +44,8 @@ struct GemmOperands {
   void* y = nullptr;
   std::int64_t y_stride = 0;
   std::int64_t m = 0;
+  /// Token tiles whose blocks run side by side and so share their weights in the L2 cache.
+  int token_group = 4;
 };
 
 /// One loaded kernel.
@@ -54,6 +56,7 @@ class GemmKernel {
 
   const KernelShape& shape() const { return shape_; }
   const jit::KernelAttributes& attributes() const { return kernel_.attributes(); }
+  int multiprocessors() const { return multiprocessors_; }
 
   /// Whether the operands suit the kernel: alignment of the activations, K per cluster rank, memory.
   Feasibility can_run(const GemmOperands& operands) const;

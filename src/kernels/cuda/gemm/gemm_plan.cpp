@@ -11,21 +11,8 @@ namespace sabrewing::kernels::cuda {
 namespace {
 
 constexpr const char* kLayoutName = "cuda mma fragments";
-// A kernel is chosen for the upper end of each interval.
-constexpr std::int64_t kIntervals[] = {1,   4,   8,   16,  32,  64,   96,   128,
-                                       192, 256, 384, 512, 768, 1024, 2048, 4096};
 constexpr std::size_t kExplained = 4;
-constexpr int kPromotedColumns = 128;
 constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
-
-GemmProblem problem_of(const GemmDesc& desc, const WeightLayout& layout, std::int64_t m) {
-  return {{layout, desc.activation, desc.output, false, false},
-          m,
-          desc.n,
-          desc.k,
-          desc.accuracy != Accuracy::kDefault,
-          kPromotedColumns};
-}
 
 /// How activations are stored; INT4 and FP4 ones as the INT8 numbers they are multiplied as.
 DType activation_dtype(formats::ElementType type) {
@@ -36,6 +23,42 @@ DType activation_dtype(formats::ElementType type) {
 }
 
 }  // namespace
+
+Candidate choose_kernel(const DeviceModel& device, const GemmDesc& desc, const WeightLayout& layout,
+                        std::int64_t m, const TuningTable* tuning) {
+  const GemmProblem problem = gemm_problem(desc, layout, m);
+  std::string note;
+  const auto add = [&note](std::string_view text) {
+    if (!text.empty()) note += fmt::format("{}{}", note.empty() ? "" : "; ", text);
+  };
+  const auto slower = [](std::string_view how, const std::vector<std::pair<std::string, double>>& others) {
+    std::string text;
+    for (const auto& [kernel, us] : others)
+      text += fmt::format("{}{} {:.1f}", text.empty() ? fmt::format("slower {}: ", how) : ", ", kernel, us);
+    return text;
+  };
+  if (const TunedChoice* tuned = tuning == nullptr ? nullptr : tuning->find(desc, m)) {
+    for (Candidate& candidate : candidates(device, problem, kEveryCandidate)) {
+      if (candidate.shape.to_string() != tuned->kernel || candidate.scale_after != tuned->scale_after)
+        continue;
+      candidate.tuned_us = tuned->us;
+      add(slower("when timed", tuned->slower));
+      add(families_left_out(device, problem));
+      candidate.note = std::move(note);
+      return std::move(candidate);
+    }
+    add(fmt::format("the tuned \"{}\" is no candidate any more", tuned->kernel));
+  }
+  std::vector<Candidate> list = candidates(device, problem, kExplained);
+  SABREWING_CHECK(!list.empty(), kUnsupported, "[gemm] no kernel for {}", device.architecture.to_string());
+  std::vector<std::pair<std::string, double>> others;
+  for (std::size_t i = 1; i < list.size(); ++i)
+    others.emplace_back(list[i].shape.to_string(), list[i].predicted_us);
+  add(slower("by the model", others));
+  add(families_left_out(device, problem));
+  list.front().note = std::move(note);
+  return std::move(list.front());
+}
 
 CudaGemmPlan::CudaGemmPlan(const GemmDesc& desc, WeightLayout layout, std::vector<Interval> intervals)
     : GemmPlan(desc), layout_(std::move(layout)), intervals_(std::move(intervals)) {}
@@ -59,14 +82,19 @@ std::string CudaGemmPlan::explain() const {
   std::int64_t from = 1;
   for (const Interval& interval : intervals_) {
     const bool last = &interval == &intervals_.back();
-    const KernelShape& shape = interval.choice.shape;
+    const Candidate& choice = interval.choice;
+    const KernelShape& shape = choice.shape;
     const std::int64_t tiles = (interval.up_to + shape.tokens - 1) / shape.tokens *
                                ((desc().n + shape.features() - 1) / shape.features());
-    text += fmt::format("  M {}-{}: {}, {} tiles{}, {} registers, predicted {:.1f} us{}\n", from,
-                        last ? std::string("inf") : std::to_string(interval.up_to), shape.to_string(), tiles,
-                        shape.split > 1 ? fmt::format(" x {} along K", shape.split) : "",
-                        interval.kernel->attributes().registers, interval.choice.predicted_us,
-                        interval.choice.note.empty() ? "" : "; " + interval.choice.note);
+    const double waves = static_cast<double>(tiles * shape.split) /
+                         (interval.kernel->multiprocessors() * static_cast<double>(shape.resident));
+    text += fmt::format(
+        "  M {}-{}: {}, {} stages, {} tiles{} in {:.2f} waves, {} registers, predicted {:.1f} us{}{}\n", from,
+        last ? std::string("inf") : std::to_string(interval.up_to), shape.to_string(), shape.stages, tiles,
+        shape.split > 1 ? fmt::format(" x {} along K", shape.split) : "", waves,
+        interval.kernel->attributes().registers, choice.predicted_us,
+        choice.tuned_us > 0 ? fmt::format(", tuned {:.1f} us", choice.tuned_us) : "",
+        choice.note.empty() ? "" : "; " + choice.note);
     from = interval.up_to + 1;
   }
   return text;
@@ -120,12 +148,15 @@ struct GemmPlanner::Impl {
   std::shared_ptr<jit::Compiler> compiler;
   DeviceModel model;
   bool unverified = false;
+  std::shared_ptr<const TuningTable> tuning;
   std::mutex mutex;
   std::map<std::string, std::shared_ptr<const GemmKernel>> kernels;
 };
 
-GemmPlanner::GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified)
+GemmPlanner::GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified,
+                         std::shared_ptr<const TuningTable> tuning)
     : impl_(std::make_unique<Impl>()) {
+  impl_->tuning = std::move(tuning);
   impl_->unverified = unverified;
   impl_->model = DeviceModel::of(device->info());
   impl_->device = std::move(device);
@@ -152,7 +183,7 @@ Feasibility GemmPlanner::can_implement(const GemmDesc& desc) const {
         formats::to_string(desc.weight), formats::to_string(desc.activation)));
   if (layout.group > 0 && desc.weight.block.n == 1 && desc.k % layout.group != 0)
     return Feasibility::no(fmt::format("K {} is not a multiple of the group {}", desc.k, layout.group));
-  if (candidates(impl_->model, problem_of(desc, layout, 1), 1).empty())
+  if (candidates(impl_->model, gemm_problem(desc, layout, 1), 1).empty())
     return Feasibility::no(fmt::format("no kernel for {}", impl_->model.architecture.to_string()));
   return Feasibility::yes();
 }
@@ -164,12 +195,8 @@ std::shared_ptr<const CudaGemmPlan> GemmPlanner::plan(const GemmDesc& desc) {
   std::vector<CudaGemmPlan::Interval> intervals;
   std::vector<jit::KernelSource> sources;
   std::vector<KernelFormats> kernel_formats;
-  for (const std::int64_t m : kIntervals) {
-    const std::vector<Candidate> list = candidates(impl_->model, problem_of(desc, layout, m), kExplained);
-    Candidate choice = list.front();
-    for (std::size_t i = 1; i < list.size(); ++i)
-      choice.note += fmt::format("{}{} {:.1f}", i == 1 ? "slower by the model: " : ", ",
-                                 list[i].shape.to_string(), list[i].predicted_us);
+  for (const std::int64_t m : gemm_intervals()) {
+    Candidate choice = choose_kernel(impl_->model, desc, layout, m, impl_->tuning.get());
     if (!intervals.empty() && intervals.back().choice.shape == choice.shape &&
         intervals.back().choice.scale_after == choice.scale_after) {
       intervals.back().up_to = m;

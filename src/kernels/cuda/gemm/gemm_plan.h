@@ -7,8 +7,14 @@
 
 #include "kernels/cuda/gemm/gemm_kernel.h"
 #include "kernels/cuda/gemm/planner.h"
+#include "kernels/cuda/gemm/tuning.h"
 
 namespace sabrewing::kernels::cuda {
+
+/// The candidate that plans take for M up to `m`: the tuned one, which has its time, else the cost model's
+/// first. The note says what was slower. Throws `Error{kUnsupported}` when there is none.
+Candidate choose_kernel(const DeviceModel& device, const GemmDesc& desc, const WeightLayout& layout,
+                        std::int64_t m, const TuningTable* tuning);
 
 /// A plan of the CUDA backend: one loaded kernel for each interval of M.
 class CudaGemmPlan : public GemmPlan {
@@ -40,8 +46,10 @@ class CudaGemmPlan : public GemmPlan {
 /// Makes plans for one device. Kernels that several plans need are compiled and loaded once.
 class GemmPlanner {
  public:
-  /// `unverified`: also kernels that have not been checked on hardware.
-  GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified = false);
+  /// `unverified`: also kernels that have not been checked on hardware. `tuning`: choices to prefer to the
+  /// cost model's; may be null.
+  GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified = false,
+              std::shared_ptr<const TuningTable> tuning = nullptr);
   ~GemmPlanner();
 
   Feasibility can_implement(const GemmDesc& desc) const;

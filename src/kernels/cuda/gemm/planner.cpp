@@ -111,7 +111,50 @@ std::vector<KernelShape> mma_shapes(const DeviceModel& device, const GemmProblem
   return shapes;
 }
 
+constexpr std::int64_t kMaxMmaTokens = 64;   // on Hopper
+constexpr std::int64_t kMinWgmmaTokens = 5;  // fewer waste its tile
+
+bool considers_mma(const DeviceModel& device, const GemmProblem& problem) {
+  const WeightLayout& weight = problem.formats.weight;
+  return problem.m <= kMaxMmaTokens || device.architecture.number != 90 ||
+         (problem.exact_scales && !weight.decoder_after.empty() &&
+          weight.encoding != WeightLayout::Encoding::kPlanes);
+}
+
+bool wgmma_rounds_scales(const GemmProblem& problem) {
+  const WeightLayout& weight = problem.formats.weight;
+  return problem.exact_scales && !weight.decoder_after.empty() &&
+         weight.encoding != WeightLayout::Encoding::kPlanes;
+}
+
+bool considers_wgmma(const DeviceModel& device, const GemmProblem& problem) {
+  return device.architecture.number == 90 && problem.m >= kMinWgmmaTokens && !wgmma_rounds_scales(problem);
+}
+
 }  // namespace
+
+std::span<const std::int64_t> gemm_intervals() {
+  static constexpr std::int64_t kIntervals[] = {1,   4,   8,   16,  32,  64,   96,   128,
+                                                192, 256, 384, 512, 768, 1024, 2048, 4096};
+  return kIntervals;
+}
+
+GemmProblem gemm_problem(const GemmDesc& desc, const WeightLayout& layout, std::int64_t m) {
+  return {{layout, desc.activation, desc.output, false, false},
+          m,
+          desc.n,
+          desc.k,
+          desc.accuracy != Accuracy::kDefault,
+          128};
+}
+
+std::string families_left_out(const DeviceModel& device, const GemmProblem& problem) {
+  if (!considers_mma(device, problem)) return fmt::format("mma: above M {}", kMaxMmaTokens);
+  if (considers_wgmma(device, problem)) return {};
+  if (device.architecture.number != 90) return "wgmma: needs sm_90a";
+  if (wgmma_rounds_scales(problem)) return "wgmma: it rounds these scales into the weights";
+  return fmt::format("wgmma: below M {}", kMinWgmmaTokens);
+}
 
 DeviceModel DeviceModel::of(const jit::DeviceInfo& info) {
   DeviceModel model;
@@ -177,15 +220,13 @@ std::vector<Candidate> candidates(const DeviceModel& device, const GemmProblem& 
     if ((shape.split > 1 && problem.k < 128 * shape.split) ||
         shared_bytes(shape, formats, rows, slabs) > device.max_shared_bytes_per_block)
       return;
-    list.push_back({shape, after, predict_us(device, problem, shape), {}});
+    list.push_back({shape, after, predict_us(device, problem, shape), 0, {}});
   };
-  // In the plane layout scales are either before or after the sums, and every kernel reads both.
-  const bool planes = problem.formats.weight.encoding == WeightLayout::Encoding::kPlanes;
   const bool after_only = problem.formats.weight.decoder.empty();
   const bool has_after = !problem.formats.weight.decoder_after.empty();
-  if (problem.m <= 64 || device.architecture.number != 90 || (problem.exact_scales && has_after && !planes))
+  if (considers_mma(device, problem))
     for (const KernelShape& shape : mma_shapes(device, problem)) consider(shape, has_after);
-  if (device.architecture.number == 90 && problem.m > 4 && (planes || !(problem.exact_scales && has_after)))
+  if (considers_wgmma(device, problem))
     for (const KernelShape& shape : wgmma_shapes(device, problem)) consider(shape, after_only);
   // Ties keep the order of generation.
   std::vector<std::size_t> order(list.size());

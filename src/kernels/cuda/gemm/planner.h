@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,13 +34,24 @@ struct Candidate {
   KernelShape shape;
   bool scale_after = false;
   double predicted_us = 0;
-  std::string note;  ///< for people
+  double tuned_us = 0;  ///< 0: not timed
+  std::string note;     ///< for people
 };
+
+/// A kernel is chosen for the upper end of each interval of M.
+std::span<const std::int64_t> gemm_intervals();
 
 /// Predicted time of one call, microseconds, launches overlapping.
 double predict_us(const DeviceModel& device, const GemmProblem& problem, const KernelShape& shape);
 
 /// Kernels that can run, fastest predicted first, at most `limit`.
 std::vector<Candidate> candidates(const DeviceModel& device, const GemmProblem& problem, std::size_t limit);
+inline constexpr std::size_t kEveryCandidate = 100000;
+
+/// The kernel families that `candidates` leaves out, with the reason; empty when it has both.
+std::string families_left_out(const DeviceModel& device, const GemmProblem& problem);
+
+/// The problem of a plan's interval.
+GemmProblem gemm_problem(const GemmDesc& desc, const WeightLayout& layout, std::int64_t m);
 
 }  // namespace sabrewing::kernels::cuda

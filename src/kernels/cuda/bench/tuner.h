@@ -1,0 +1,42 @@
+#pragma once
+
+#include "kernels/cuda/bench/gemm_bench.h"
+#include "kernels/cuda/gemm/tuning.h"
+
+namespace sabrewing::kernels::cuda {
+
+struct TuneOptions {
+  GemmBenchCases cases;   ///< `m` is taken up to the interval that holds it; empty for all intervals
+  std::size_t limit = 8;  ///< candidates of the cost model that are timed
+  bool rerun = false;     ///< time them again and compare
+  int ordinal = 0;
+  std::int64_t burst_from = 128;
+  double deadline_s = 0;  ///< no further size begins after it; 0: none
+  /// Called before each size; false stops.
+  std::function<bool(std::size_t step, std::size_t steps, const std::string& name)> progress;
+};
+
+struct TuneRow {
+  std::string weights;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  std::int64_t m = 0;
+  TunedChoice choice;
+  double us_model = 0;  ///< of the cost model's first choice
+  double rerun_us = 0;  ///< of the choice; 0 without a rerun
+  double rerun_best_us = 0;
+};
+
+struct TuneResult {
+  TuningTable table;
+  std::vector<TuneRow> rows;
+  std::vector<std::string> failures;  ///< candidates that are wrong, with the reason: never chosen
+  std::vector<std::string> refusals;
+  bool complete = true;
+};
+
+/// Times the cost model's first candidates for each interval of M inside CUDA graphs, each checked against
+/// float64 first. Throws as `run_gemm_bench` does.
+TuneResult tune_gemm(const TuneOptions& options);
+
+}  // namespace sabrewing::kernels::cuda

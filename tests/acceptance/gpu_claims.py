@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Holds figures of gpu.sh against what is asked of them. The last line is the figure; exit status 1: a claim fails.
+
+Usage: gpu_claims.py quantizers FILE | peers FILE"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench" / "peers"))
+
+import tables  # noqa: E402
+
+# FP8 per token, microseconds by (K, M): the faster of Humming 0.1.19 and vLLM 0.33.0 on one H200.
+QUANTIZER_PEERS = {
+    (8192, 1): 2.0,
+    (8192, 64): 2.2,
+    (8192, 1024): 7.6,
+    (8192, 8192): 62.0,
+    (2880, 1): 2.1,
+    (2880, 64): 2.2,
+    (2880, 1024): 3.2,
+    (2880, 8192): 20.8,
+}
+LEAST_RATIO = 0.95
+# Geometric means of (fastest peer) / (ours) that are asked, by range of M.
+ASKED = {
+    ("int4g128", "bf16"): (1.15, 1.15, 1.05, 1.00),
+    ("int4g64", "bf16"): (1.15, 1.15, 1.05, 1.00),
+    ("mxfp4", "bf16"): (1.15, 1.15, 1.05, 1.00),
+    ("fp8row", "bf16"): (1.15, 1.15, 1.05, 1.00),
+}
+
+
+def quantizers(path: pathlib.Path) -> int:
+    data = json.loads(path.read_text())
+    worst, behind, seen, wrong = 0.0, 0, 0, 0
+    for row in data["rows"]:
+        peer = QUANTIZER_PEERS.get((row["k"], row["m"])) if row["activations"] == "fp8" else None
+        text = f"{row['activations']:8} K={row['k']:<5} M={row['m']:<5} {row['us']:7.2f} us, serial {row['us_serial']:7.2f}"
+        if row["difference"]:
+            wrong += 1
+            text += f", wrong: {row['difference']}"
+        if peer is not None:
+            seen += 1
+            worst = max(worst, row["us"] / peer)
+            behind += row["us"] > peer
+            text += f", peer {peer:.1f}{' FAIL' if row['us'] > peer else ''}"
+        print(text)
+    print(f"{seen} of {len(QUANTIZER_PEERS)} sizes seen, {behind} behind the peer, the slowest {worst:.2f} of its time, {wrong} wrong")
+    return int(seen < len(QUANTIZER_PEERS) or behind > 0 or wrong > 0)
+
+
+def peers(path: pathlib.Path) -> int:
+    rows = tables.load([path])
+    failures = []
+    for pair, buckets in tables.ratios(rows).items():
+        for (bucket, _, _), asked in zip(tables.BUCKETS, ASKED.get(pair, ())):
+            if bucket not in buckets:
+                continue
+            mean, least, count = buckets[bucket]
+            good = mean >= asked and least >= LEAST_RATIO
+            print(f"{'/'.join(pair):16} {bucket:10} {mean:.2f} of {asked:.2f} asked, least {least:.2f} of {count} {'' if good else 'FAIL'}")
+            if not good:
+                failures.append(f"{'/'.join(pair)} {bucket}")
+    slower = _four_bits_behind(rows)
+    for text in slower:
+        print(f"FAIL 4-bit weights are slower than FP8: {text}")
+    print(f"{len(failures)} ranges below what is asked{': ' if failures else ''}{', '.join(failures)}; {len(slower)} sizes where FP8 beats 4 bits")
+    return int(bool(failures or slower))
+
+
+def _four_bits_behind(rows: list[tables.Row]) -> list[str]:
+    """Sizes up to M = 64 where the fastest FP8 by FP8 kernel of a peer beats our best 4-bit one."""
+    out = []
+    for n, k, m in sorted({(row["n"], row["k"], row["m"]) for row in rows if row["m"] <= 64}):
+        here = [row for row in rows if (row["n"], row["k"], row["m"]) == (n, k, m)]
+        ours = [row["us"] for row in here if row["impl"] == "sabrewing" and row["weights"].startswith(("int4", "mxfp4"))]
+        fp8 = [row["us"] for row in here if row["impl"] != "sabrewing" and row["weights"].startswith("fp8") and row["activations"] != "bf16"]
+        if ours and fp8 and min(ours) > min(fp8):
+            out.append(f"{n}x{k} M={m}: {min(ours):.2f} us, FP8 {min(fp8):.2f}")
+    return out
+
+
+def main(arguments: list[str]) -> int:
+    commands = {"quantizers": quantizers, "peers": peers}
+    if len(arguments) != 2 or arguments[0] not in commands:
+        print(__doc__, file=sys.stderr)
+        return 2
+    return commands[arguments[0]](pathlib.Path(arguments[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

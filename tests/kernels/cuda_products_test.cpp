@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "formats/numeric/dequantize.h"
+#include "kernels/cuda/bench/random_weight.h"
 #include "kernels/reference/ops.h"
 #include "tests/kernels/cuda_ops_fixture.h"
 
@@ -266,6 +267,52 @@ TEST_P(CudaProducts, ExpertsMatchReference) {
         backend_->experts(*own, args);
         ASSERT_TRUE(same_bits(read(y), out)) << "second run";
       }
+    }
+  }
+}
+
+TEST_P(CudaProducts, PackedFormatsMatchFloat64) {
+  for (const char* name : {"int4g128", "int4row", "fp8row"}) {
+    const RandomWeight w(format_by_name(name), 200, 512, 3);
+    GemmDesc desc;
+    desc.weight = w.format;
+    desc.activation = backend_->preferred_activation(w.format, GetParam());
+    desc.output = act_;
+    desc.n = w.n;
+    desc.k = w.k;
+    desc.accuracy = GetParam();
+    if (is_exact()) {
+      EXPECT_FALSE(backend_->can_implement(desc)) << name;
+      continue;
+    }
+    ASSERT_TRUE(backend_->can_implement(desc)) << backend_->can_implement(desc).reason;
+    const GemmPlanPtr own = backend_->plan(desc);
+    const PackedWeight packed = backend_->pack(*own, w.source());
+    for (const std::int64_t m : {1, 9, 130}) {
+      const std::vector<float> x = activations(static_cast<std::size_t>(m * w.k));
+      std::vector<std::uint16_t> codes;
+      for (const float value : x) codes.push_back(formats::float_to_bf16(value));
+      const DeviceBuffer a = upload(codes);
+      const DeviceBuffer c = backend_->allocate(static_cast<std::size_t>(m * w.n) * 2);
+      GemmArgs args;
+      args.a = {a.data, act_, m, w.k, w.k};
+      args.b = &packed;
+      args.c = {c.data, act_, m, w.n, w.n};
+      backend_->gemm(*own, args);
+      std::vector<std::uint16_t> y(static_cast<std::size_t>(m * w.n));
+      backend_->copy_out(y.data(), c.data, y.size() * 2);
+      backend_->synchronize();
+      double error = 0, norm = 0;
+      for (std::int64_t t = 0; t < m; ++t)
+        for (std::int64_t r = 0; r < w.n; ++r) {
+          double want = 0;
+          for (std::int64_t i = 0; i < w.k; ++i)
+            want += static_cast<double>(x[static_cast<std::size_t>(t * w.k + i)]) * w.value(r, i);
+          const double got = formats::bf16_to_float(y[static_cast<std::size_t>(t * w.n + r)]);
+          error += (got - want) * (got - want);
+          norm += want * want;
+        }
+      EXPECT_LE(std::sqrt(error), 2.3e-3 * std::sqrt(norm)) << name << " M " << m;
     }
   }
 }

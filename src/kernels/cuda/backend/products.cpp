@@ -159,7 +159,13 @@ device::LinearParams linear_params(const PackedWeight& weight, const RowLayout& 
 Products::Products(Context& context, const KernelUnit& ops)
     : context_(context),
       group_(ops.kernel("group_by_expert")),
-      combine_(ops.kernel(fmt::format("combine<{}>", device_type(context.activation)))) {}
+      combine_(ops.kernel(fmt::format("combine<{}>", device_type(context.activation)))) {
+  if (context.activation != DType::kBF16) return;
+  // The context outlives this.
+  const std::shared_ptr<jit::Compiler> compiler(std::shared_ptr<void>(), &context.compiler);
+  planner_ = std::make_unique<GemmPlanner>(context.device, compiler, false,
+                                           load_tuning(context.device, default_tuning_file()));
+}
 
 Feasibility Products::check_weight(const formats::WeightFormat& weight, Accuracy accuracy, std::int64_t n,
                                    std::int64_t k) const {
@@ -182,7 +188,11 @@ Feasibility Products::can_implement(const GemmDesc& desc) const {
   if (desc.output != context_.activation && desc.output != DType::kF32)
     return Feasibility::no(fmt::format("the CUDA backend writes {} and F32, not {}",
                                        to_string(context_.activation), to_string(desc.output)));
-  return check_weight(desc.weight, desc.accuracy, desc.n, desc.k);
+  const Feasibility rows = check_weight(desc.weight, desc.accuracy, desc.n, desc.k);
+  if (rows || row_weight(desc.weight).feasible || planner_ == nullptr || desc.accuracy == Accuracy::kExact)
+    return rows;
+  const Feasibility packed = planner_->can_implement(desc);
+  return packed ? packed : Feasibility::no(fmt::format("{}; {}", rows.reason, packed.reason));
 }
 
 std::shared_ptr<const LinearKernels> Products::kernels(const formats::WeightFormat& weight) {
@@ -209,10 +219,12 @@ DeviceBuffer Products::upload(std::span<const std::byte> bytes) const {
 GemmPlanPtr Products::plan(const GemmDesc& desc) {
   const Feasibility feasible = can_implement(desc);
   SABREWING_CHECK(feasible.ok, kUnsupported, "[cuda gemm] {}", feasible.reason);
+  if (!row_weight(desc.weight).feasible) return planner_->plan(desc);
   return std::make_shared<const Plan>(desc, kernels(desc.weight));
 }
 
 PackedWeight Products::pack(const GemmPlan& plan, const WeightSource& source) const {
+  if (const auto* packed = dynamic_cast<const CudaGemmPlan*>(&plan)) return planner_->pack(*packed, source);
   const auto& own = own_plan<Plan>(plan);
   const GemmDesc& desc = own.desc();
   check_source(source, desc.weight, desc.n, desc.k);
@@ -224,6 +236,10 @@ PackedWeight Products::pack(const GemmPlan& plan, const WeightSource& source) co
 }
 
 void Products::gemm(const GemmPlan& plan, const GemmArgs& args) const {
+  if (const auto* packed = dynamic_cast<const CudaGemmPlan*>(&plan)) {
+    packed->enqueue(args, context_.stream, false);
+    return;
+  }
   const auto& own = own_plan<Plan>(plan);
   const GemmDesc& desc = own.desc();
   check_matrix("cuda gemm", "a", args.a, context_.activation, args.a.rows, desc.k);
@@ -248,6 +264,8 @@ void Products::gemm(const GemmPlan& plan, const GemmArgs& args) const {
 
 void Products::embed(const GemmPlan& plan, const PackedWeight& table, const std::int32_t* ids,
                      Matrix out) const {
+  SABREWING_CHECK(row_weight(plan.desc().weight).feasible, kUnsupported, "[cuda embed] {}",
+                  row_weight(plan.desc().weight).feasible.reason);
   const auto& own = own_plan<Plan>(plan);
   const GemmDesc& desc = own.desc();
   check_packed("cuda embed", table, desc.weight, desc.n, desc.k, 1, own.layout);

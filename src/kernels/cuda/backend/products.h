@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kernels/cuda/backend/kernel_unit.h"
+#include "kernels/cuda/gemm/gemm_plan.h"
 #include "kernels/gemm.h"
 #include "kernels/moe.h"
 
@@ -21,8 +22,9 @@ struct LinearKernels {
 };
 
 /// Dense and expert matrix products over weights stored in rows (plain_weight.h), in FP32 arithmetic with one
-/// rounding. A row's result depends on that row alone. Kernels are compiled by `plan`; the other calls
-/// allocate nothing and do not synchronise, except the packing.
+/// rounding: a row's result depends on that row alone. With BF16 activations, dense products of the formats
+/// that rows do not take are `GemmPlanner`'s, whose kernels change with M. Kernels are compiled by `plan`;
+/// the other calls allocate nothing and do not synchronise, except the packing.
 class Products {
  public:
   Products(Context& context, const KernelUnit& ops);
@@ -46,6 +48,8 @@ class Products {
   DeviceBuffer upload(std::span<const std::byte> bytes) const;
 
   Context& context_;
+  /// Null with FP32 activations.
+  std::unique_ptr<GemmPlanner> planner_;
   jit::Kernel group_;
   jit::Kernel combine_;
   std::map<std::string, std::shared_ptr<const LinearKernels>> kernels_;

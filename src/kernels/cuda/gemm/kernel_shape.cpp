@@ -86,9 +86,10 @@ bool promotes(const KernelShape& shape, const KernelFormats& formats) {
 /// tokens, of short groups or zero points take registers too.
 int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
   if (!promotes(shape, formats)) return 160;
-  const bool crowded =
-      formats.activation.group > 0 || (formats.weight.segment > 0 && formats.weight.segment < 128);
-  return crowded ? 32 : 64;
+  const bool grouped = formats.activation.group > 0;
+  const bool segments = formats.weight.segment > 0 && formats.weight.segment < 128;
+  if (grouped && segments && formats.weight.operand == Operand::kInt8) return 16;
+  return grouped || segments ? 32 : 64;
 }
 
 /// WGMMA with A from registers. The instruction names every accumulator register, so its text depends on the

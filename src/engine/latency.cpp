@@ -59,7 +59,7 @@ std::size_t weight_bytes_per_token(const LoadedModel& model) {
 }
 
 LatencyResult measure_latency(LoadedModel& model, Generator& generator, const LatencyOptions& options,
-                              const std::function<bool(std::int64_t)>& done) {
+                              const std::function<bool(std::int64_t, double)>& done) {
   SABREWING_CHECK(options.prompt_tokens + options.output_tokens <= generator.max_context(), kInvalidArgument,
                   "[bench] {} prompt and {} output tokens exceed the context of {}", options.prompt_tokens,
                   options.output_tokens, generator.max_context());
@@ -90,7 +90,7 @@ LatencyResult measure_latency(LoadedModel& model, Generator& generator, const La
       return true;
     });
     prefill.push_back(generation.prefill_seconds);
-    if (done && !done(repeat)) break;
+    if (done && !done(repeat, generation.prefill_seconds)) break;
   }
   result.prefill = summarise(prefill);
   result.decode = summarise(decode);

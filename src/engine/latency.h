@@ -31,9 +31,10 @@ struct LatencyResult {
   double flops_per_prompt = 0;      ///< two per multiply-add of the prompt's matrix products
 };
 
-/// Times random prompts, one sequence at a time. `done` hears of each repeat; false stops.
+/// Times random prompts, one sequence at a time. `done` hears of each repeat and how long its prompt took;
+/// false stops.
 LatencyResult measure_latency(LoadedModel& model, Generator& generator, const LatencyOptions& options,
-                              const std::function<bool(std::int64_t repeat)>& done);
+                              const std::function<bool(std::int64_t repeat, double prefill_seconds)>& done);
 
 /// Bytes of weights that one token reads: every dense matrix once, top_k of the experts, one embedding row.
 std::size_t weight_bytes_per_token(const LoadedModel& model);

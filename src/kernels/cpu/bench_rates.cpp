@@ -210,4 +210,9 @@ MachineRates measure_rates(int threads, CpuTier tier, std::size_t read_bytes) {
   return rates;
 }
 
+double measure_int8_rate(int threads, CpuTier tier) {
+  ThreadPool pool(threads > 0 ? threads : available_processors());
+  return measure_loop(loops_of(tier).int8, pool);
+}
+
 }  // namespace sabrewing::kernels::cpu

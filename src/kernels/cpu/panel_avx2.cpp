@@ -162,6 +162,7 @@ void tile_int8(Bytes panel, Bytes scales, std::int64_t k, const Bytes* rows, flo
       _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i ones = _mm256_set1_epi16(1);
+  const __m256i magic = _mm256_castps_si256(_mm256_set1_ps(kInt8Magic));
   const std::int64_t groups = k / kGroup;
   __m256 sum[M];
   SABREWING_UNROLL
@@ -169,8 +170,11 @@ void tile_int8(Bytes panel, Bytes scales, std::int64_t k, const Bytes* rows, flo
   for (std::int64_t g = 0; g < groups; ++g) {
     __m256i dot[M];
     SABREWING_UNROLL
-    for (int m = 0; m < M; ++m)
-      dot[m] = _mm256_set1_epi32(*reinterpret_cast<const int*>(rows[m] + g * kInt8GroupBytes + kGroup + 4));
+    for (int m = 0; m < M; ++m) {
+      // -12 * sum of the codes: the weights are shifted up by 12.
+      const Bytes excess = rows[m] + g * kInt8GroupBytes + kGroup + 4;
+      dot[m] = _mm256_sub_epi32(magic, _mm256_set1_epi32(*reinterpret_cast<const int*>(excess)));
+    }
     for (int part = 0; part < 2; ++part) {
       __m256i pairs[M];
       SABREWING_UNROLL
@@ -262,7 +266,7 @@ void quantize_int8(const float* x, std::int64_t first_group, std::int64_t groups
     sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
     sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
     *reinterpret_cast<float*>(to + kGroup) = scale;
-    *reinterpret_cast<int*>(to + kGroup + 4) = -12 * _mm_cvtsi128_si32(sum);
+    *reinterpret_cast<float*>(to + kGroup + 4) = kInt8Magic + static_cast<float>(12 * _mm_cvtsi128_si32(sum));
   }
 }
 

@@ -1,4 +1,4 @@
-// AVX-512 inner loops: 6 rows of activations by 4 panels (FP32 multiply-add) or 7 by 2 (integers) in
+// AVX-512 inner loops: 6 rows of activations by 4 panels (FP32 multiply-add) or 8 by 2 (integers) in
 // registers. K is cut so that the weights of a cut stay in the first-level cache, for the integer products
 // decoded there (MXFP4 to bytes, BF16 to 13 bits), and the sums of a tile are kept in `out` between cuts. Few
 // rows take MXFP4 and FP32 products in one cut and decode as they stream. An output sees the same operations
@@ -12,7 +12,8 @@ namespace sabrewing::kernels::cpu {
 namespace {
 
 constexpr int kTileF32 = 6;
-constexpr int kTileInt = 7;
+constexpr int kTileInt = 8;
+constexpr int kLoneTileInt = 10;  // of a product of one tile: more sums in memory, but weights decoded once
 constexpr std::int64_t kCutF32 = 192;         // of K
 constexpr std::int64_t kCutGroups = 16;       // of K / kGroup
 constexpr std::int64_t kCutInt16 = 8;         // of K / kGroup
@@ -199,10 +200,10 @@ void tile_f32(const Panels& w, const Bytes* rows, std::int64_t begin, std::int64
   }
 }
 
-/// Rows of the next tile when `left` are left: tiles of at most `most` rows and of like size.
+/// Rows of the next tile when `left` are left: tiles of at most `most` rows and of like size. The smaller ones
+/// come first: the first of all decodes.
 SABREWING_INLINE std::int64_t tile_rows(std::int64_t left, std::int64_t most) {
-  const std::int64_t tiles = (left + most - 1) / most;
-  return (left + tiles - 1) / tiles;
+  return left / ((left + most - 1) / most);
 }
 
 template <typename Format, int P>
@@ -248,13 +249,49 @@ SABREWING_INLINE __m512i unsigned_table() {
   return _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
 }
 
-/// Weights of one group for P panels, as the tile reads them: 8 times P times 64 bytes, then P times 16
-/// scales.
+// A group's integer sum of products D becomes FP32 without a conversion: its 32-bit lane starts as the bits of
+// 1.5 * 2^23 * scale, so that adding D to the lane adds D * scale to that number; from it goes the scale times
+// what the row holds beside its codes, exactly. Scales above 2^104 have no room for this: they are taken 2^-24
+// times as large and the row's scale 2^24 times.
+constexpr int kLargestPlainCode = 254 - 23;
+constexpr int kBoostBits = 24;
+
+/// Weights of one group for P panels, as the tile reads them: 8 times P times 64 bytes, then the scales.
 template <int P>
 struct DecodedGroup {
   alignas(64) std::uint8_t values[kGroup / 4][P][64];
   alignas(64) float scales[P][kPanelRows];
+  alignas(64) std::int32_t starts[P][kPanelRows];
+  bool boosted;
 };
+
+SABREWING_INLINE __m512i load_codes(Bytes codes) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+}
+SABREWING_INLINE __mmask16 large_codes(__m512i codes) {
+  return _mm512_cmpgt_epi32_mask(codes, _mm512_set1_epi32(kLargestPlainCode));
+}
+
+/// Scales of 16 rows and the lanes that sums start from. Returns whether a row is boosted.
+SABREWING_INLINE bool decode_scales(Bytes from, __m512& scale, __m512i& start) {
+  __m512i codes = load_codes(from);
+  const __mmask16 large = large_codes(codes);
+  const bool boosted = __builtin_expect(large != 0, 0);
+  __mmask16 nan = 0;
+  if (boosted) {
+    nan = _mm512_cmpeq_epi32_mask(codes, _mm512_set1_epi32(255));
+    codes = _mm512_mask_sub_epi32(codes, large, codes, _mm512_set1_epi32(kBoostBits));
+  }
+  const __m512i bits = _mm512_slli_epi32(codes, 23);
+  start = _mm512_add_epi32(bits, _mm512_set1_epi32((23 << 23) | 0x400000));
+  scale = _mm512_castsi512_ps(_mm512_max_epi32(bits, _mm512_set1_epi32(0x00400000)));
+  if (boosted) scale = _mm512_mask_mov_ps(scale, nan, _mm512_set1_ps(__builtin_nanf("")));
+  return boosted;
+}
+SABREWING_INLINE __m512 boosts(Bytes from) {
+  constexpr float kBoost = 1 << kBoostBits;
+  return _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), large_codes(load_codes(from)), _mm512_set1_ps(kBoost));
+}
 
 /// Where the tiles of a product find their weights.
 enum class Weights : std::uint8_t {
@@ -289,11 +326,28 @@ void tile_int8(const Panels& w, DecodedGroup<P>* decoded, Bytes ahead, const Byt
     const std::size_t distance =
         kPrefetchBytes +
         (g + kPrefetchGroups >= w.k / kGroup ? static_cast<std::size_t>(P - 1) * w.stride : 0);
+    __m512 scale[P];
     __m512i dot[M][P];
+    bool boosted = From == Weights::kDecoded && decoded[g - begin].boosted;
     SABREWING_UNROLL
-    for (int m = 0; m < M; ++m) {
+    for (int p = 0; p < P; ++p) {
+      if (From == Weights::kDecoded) {
+        scale[p] = _mm512_load_ps(decoded[g - begin].scales[p]);
+        dot[0][p] = _mm512_load_si512(decoded[g - begin].starts[p]);
+        continue;
+      }
+      boosted |= decode_scales(w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows, scale[p],
+                               dot[0][p]);
+      if (From == Weights::kKeep) {
+        _mm512_store_ps(decoded[g - begin].scales[p], scale[p]);
+        _mm512_store_si512(decoded[g - begin].starts[p], dot[0][p]);
+      }
+    }
+    if (From == Weights::kKeep) decoded[g - begin].boosted = boosted;
+    SABREWING_UNROLL
+    for (int m = 1; m < M; ++m) {
       SABREWING_UNROLL
-      for (int p = 0; p < P; ++p) dot[m][p] = broadcast_int(rows[m], g * kInt8GroupBytes + kGroup + 4);
+      for (int p = 0; p < P; ++p) dot[m][p] = dot[0][p];
     }
     SABREWING_UNROLL
     for (int q = 0; q < kGroup / 4; ++q) {
@@ -316,22 +370,17 @@ void tile_int8(const Panels& w, DecodedGroup<P>* decoded, Bytes ahead, const Byt
         for (int p = 0; p < P; ++p) dot[m][p] = _mm512_dpbusd_epi32(dot[m][p], v[p], a);
       }
     }
-    __m512 scale[P];
-    SABREWING_UNROLL
-    for (int p = 0; p < P; ++p) {
-      if (From == Weights::kDecoded) {
-        scale[p] = _mm512_load_ps(decoded[g - begin].scales[p]);
-      } else {
-        scale[p] = decode_e8m0(w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows);
-        if (From == Weights::kKeep) _mm512_store_ps(decoded[g - begin].scales[p], scale[p]);
-      }
-    }
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m) {
       const __m512 a = _mm512_castsi512_ps(broadcast_int(rows[m], g * kInt8GroupBytes + kGroup));
+      const __m512 excess = _mm512_castsi512_ps(broadcast_int(rows[m], g * kInt8GroupBytes + kGroup + 4));
       SABREWING_UNROLL
-      for (int p = 0; p < P; ++p)
-        sum[m][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][p]), _mm512_mul_ps(scale[p], a), sum[m][p]);
+      for (int p = 0; p < P; ++p) {
+        const __m512 product = _mm512_fnmadd_ps(scale[p], excess, _mm512_castsi512_ps(dot[m][p]));
+        const Bytes codes = w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows;
+        const __m512 factor = boosted ? _mm512_mul_ps(a, boosts(codes)) : a;
+        sum[m][p] = _mm512_fmadd_ps(product, factor, sum[m][p]);
+      }
     }
   }
   SABREWING_UNROLL
@@ -346,20 +395,19 @@ using Int8Tile = void (*)(const Panels&, DecodedGroup<P>*, Bytes, const Bytes*, 
                           float*, std::int64_t);
 
 template <Weights From, int P>
-void run_tile_int8(std::int64_t tile, const Panels& w, DecodedGroup<P>* decoded, Bytes ahead,
-                   const Bytes* rows, std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
-  static constexpr Int8Tile<P> kTiles[kTileInt] = {
-      tile_int8<From, 1, P>, tile_int8<From, 2, P>, tile_int8<From, 3, P>, tile_int8<From, 4, P>,
-      tile_int8<From, 5, P>, tile_int8<From, 6, P>, tile_int8<From, 7, P>};
-  kTiles[tile - 1](w, decoded, ahead, rows, begin, end, out, stride);
-}
+constexpr Int8Tile<P> kInt8Tiles[kTileInt] = {
+    tile_int8<From, 1, P>, tile_int8<From, 2, P>, tile_int8<From, 3, P>, tile_int8<From, 4, P>,
+    tile_int8<From, 5, P>, tile_int8<From, 6, P>, tile_int8<From, 7, P>, tile_int8<From, 8, P>};
 
 template <int P>
 void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::int64_t stride) {
   const std::int64_t groups = w.k / kGroup;
-  if (task.row_count <= kTileInt) {
-    run_tile_int8<Weights::kPanels, P>(task.row_count, w, nullptr, nullptr, task.rows, 0, groups, out,
-                                       stride);
+  if (task.row_count <= kLoneTileInt) {
+    static constexpr Int8Tile<P> kLarger[kLoneTileInt - kTileInt] = {tile_int8<Weights::kPanels, 9, P>,
+                                                                     tile_int8<Weights::kPanels, 10, P>};
+    const Int8Tile<P> tile = task.row_count > kTileInt ? kLarger[task.row_count - kTileInt - 1]
+                                                       : kInt8Tiles<Weights::kPanels, P>[task.row_count - 1];
+    tile(w, nullptr, nullptr, task.rows, 0, groups, out, stride);
     return;
   }
   static_assert(sizeof(DecodedGroup<P>) * kCutGroups <= kPanelScratchBytes);
@@ -379,9 +427,9 @@ void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::in
     std::int64_t tile = 0;
     for (std::int64_t row = 0; row < task.row_count; row += tile) {
       tile = tile_rows(task.row_count - row, kTileInt);
-      const auto run = row == 0 ? run_tile_int8<Weights::kKeep, P> : run_tile_int8<Weights::kDecoded, P>;
-      run(tile, w, decoded, prefetched < kCutBytes ? next + prefetched : nullptr, task.rows + row, begin, end,
-          out + row * stride, stride);
+      const Int8Tile<P>* tiles = row == 0 ? kInt8Tiles<Weights::kKeep, P> : kInt8Tiles<Weights::kDecoded, P>;
+      tiles[tile - 1](w, decoded, prefetched < kCutBytes ? next + prefetched : nullptr, task.rows + row, begin,
+                      end, out + row * stride, stride);
       prefetched += (end - begin) * kAheadBytes;
     }
   }
@@ -439,8 +487,8 @@ void quantize_int8(const float* x, std::int64_t first_group, std::int64_t groups
     const __m256i codes = _mm256_set_m128i(_mm512_cvtepi32_epi8(high_codes), _mm512_cvtepi32_epi8(low_codes));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_shuffle_epi8(codes, order));
     *reinterpret_cast<float*>(to + kGroup) = scale;
-    *reinterpret_cast<int*>(to + kGroup + 4) =
-        -12 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes));
+    *reinterpret_cast<float*>(to + kGroup + 4) =
+        kInt8Magic + static_cast<float>(12 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes)));
   }
 }
 
@@ -556,7 +604,7 @@ void run_panels_int16(const Panels& w, const PanelTask& task, float* out, std::i
                         float*, std::int64_t);
   static constexpr Tile kTiles[kTileInt] = {tile_int16<1, P>, tile_int16<2, P>, tile_int16<3, P>,
                                             tile_int16<4, P>, tile_int16<5, P>, tile_int16<6, P>,
-                                            tile_int16<7, P>};
+                                            tile_int16<7, P>, tile_int16<8, P>};
   static_assert(sizeof(FixedGroup<P>) * kCutInt16 <= kPanelScratchBytes);
   constexpr std::int64_t kCutBytes = kCutInt16 * kGroup * kPanelRows * 2;
   const std::int64_t groups = (w.k + kGroup - 1) / kGroup;

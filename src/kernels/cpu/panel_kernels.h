@@ -14,8 +14,10 @@ constexpr int kPanelRows = 16;
 constexpr int kMaxPanels = 4;
 /// MXFP4 and int8 activations: elements of K that share a scale.
 constexpr int kGroup = 32;
-/// A group of an int8 row: codes, scale, correction.
+/// A group of an int8 row: codes, scale, excess.
 constexpr int kInt8GroupBytes = kGroup + 8;
+/// FP32 with this added holds an integer of 22 bits in its lowest bits.
+constexpr float kInt8Magic = 12582912.0f;
 /// A group of an int16 row: codes, scale.
 constexpr int kInt16GroupBytes = 2 * kGroup + 4;
 /// Scratch of one PanelTask.
@@ -57,8 +59,8 @@ struct PanelKernels {
 
   /// Writes groups [first_group, first_group + groups) of an int8 row; `x` holds their elements. A group
   /// takes kInt8GroupBytes: 32 codes, each eight stored as elements 0 2 4 6 1 3 5 7; an FP32 scale, the
-  /// largest magnitude / 254 (the weights are doubled); an int32, -12 * sum of the codes (the weights are
-  /// shifted up by 12). A group whose largest magnitude is below 2^-119 becomes zero; one with an infinity or
+  /// largest magnitude / 254 (the weights are doubled); an FP32, kInt8Magic + 12 * sum of the codes (the weights
+  /// are shifted up by 12). A group whose largest magnitude is below 2^-119 becomes zero; one with an infinity or
   /// NaN gets a NaN scale.
   void (*quantize_int8)(const float* x, std::int64_t first_group, std::int64_t groups,
                         std::byte* row) = nullptr;

@@ -147,14 +147,14 @@ void quantize_int8(const float* x, std::int64_t first_group, std::int64_t groups
     std::int32_t sum = 0;
     for (int j = 0; j < kGroup; ++j) {
       // Ties to even: the sum has no fraction bits left.
-      const float rounded = x[j] * inverse + 12582912.0f;
+      const float rounded = x[j] * inverse + kInt8Magic;
       const int code = inverse == 0 ? 0 : static_cast<int>(to_bits(rounded) - 0x4b400000);
       to[j / 8 * 8 + j % 2 * 4 + j % 8 / 2] = static_cast<std::byte>(code);
       sum += code;
     }
-    const std::int32_t correction = -12 * sum;
+    const float excess = kInt8Magic + static_cast<float>(12 * sum);
     std::memcpy(to + kGroup, &scale, sizeof(scale));
-    std::memcpy(to + kGroup + 4, &correction, sizeof(correction));
+    std::memcpy(to + kGroup + 4, &excess, sizeof(excess));
   }
 }
 

@@ -41,15 +41,16 @@ int bench_latency(const Options& options) {
   std::vector<double> int8_ops;  // that this rate does in the time of the prompt
   {
     ProgressBar bar("timing");
-    result = engine::measure_latency(model, generator, options.latency, [&](std::int64_t repeat, double seconds) {
-      if (on_cpu) {
-        int8_rates.push_back(kernels::cpu::measure_int8_rate(options.model.threads));
-        int8_ops.push_back(int8_rates.back() * seconds);
-      }
-      bar.update(static_cast<std::uint64_t>(repeat + 1), static_cast<std::uint64_t>(options.latency.repeats),
-                 "");
-      return !interrupted();
-    });
+    result =
+        engine::measure_latency(model, generator, options.latency, [&](std::int64_t repeat, double seconds) {
+          if (on_cpu) {
+            int8_rates.push_back(kernels::cpu::measure_int8_rate(options.model.threads));
+            int8_ops.push_back(int8_rates.back() * seconds);
+          }
+          bar.update(static_cast<std::uint64_t>(repeat + 1),
+                     static_cast<std::uint64_t>(options.latency.repeats), "");
+          return !interrupted();
+        });
   }
   const std::size_t peak = peak_memory();
   const double prompt_rate = static_cast<double>(options.latency.prompt_tokens) / result.prefill.median;

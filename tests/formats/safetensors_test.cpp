@@ -1,5 +1,6 @@
 #include "formats/checkpoint/safetensors.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -77,7 +78,7 @@ TEST(Safetensors, RefusesBadHeaders) {
   expect_refused("malformed", safetensors_bytes("{"));
   expect_refused("malformed", safetensors_bytes("{}x"));
   expect_refused("malformed", safetensors_bytes("{\"\xff\":1}"));
-  expect_refused("nested deeper", safetensors_bytes("{\"w\":" + std::string(100000, '[')));
+  expect_refused("is not an object", safetensors_bytes("{\"w\":" + std::string(100000, '[')));
   expect_refused("duplicate", safetensors_bytes(R"({"w":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},)"
                                                 R"("w":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})"));
   expect_refused("__metadata__ is not an object", safetensors_bytes(R"({"__metadata__":[]})"));
@@ -112,6 +113,7 @@ TEST(Safetensors, RefusesBadFields) {
   // The product of extents and size is 2 modulo 2^64.
   refuse("hold 2 bytes", R"("dtype":"F64","shape":[2305843009213693952],)" + offsets);
   refuse("not a pair", dtype + shape + R"("data_offsets":[0,1,2])");
+  refuse("not a pair", dtype + shape + R"("data_offsets":[0])");
   refuse("not a pair", dtype + shape + R"("data_offsets":{"a":0,"b":2})");
   refuse("not unsigned", dtype + shape + R"("data_offsets":[-1,1])");
   refuse("not unsigned", dtype + shape + R"("data_offsets":[0,2.0])");
@@ -119,6 +121,31 @@ TEST(Safetensors, RefusesBadFields) {
   refuse("beyond the 2 data bytes", dtype + shape + R"("data_offsets":[1,3])");
   refuse("beyond the 2 data bytes",
          dtype + shape + R"("data_offsets":[18446744073709551613,18446744073709551615])");
+}
+
+// What a small header could make large in memory.
+TEST(Safetensors, RefusesTooMuch) {
+  const auto repeat = [](std::string_view text, int count) {
+    std::string all;
+    for (int i = 0; i < count; ++i) all += text;
+    return all;
+  };
+  const std::string tail = R"(],"data_offsets":[0,0]}})";
+  const std::string head = R"({"w":{"dtype":"U8","shape":[)";
+  EXPECT_EQ(parse(safetensors_bytes(head + repeat("0,", 31) + "0" + tail)).tensors.at("w").shape.rank(), 32u);
+  expect_refused("more than 32 extents", safetensors_bytes(head + repeat("0,", 1000000) + "0" + tail));
+  expect_refused("not an extent", safetensors_bytes(head + repeat("[],", 1000000) + "0" + tail));
+  const auto metadata = [](int fields) {
+    std::string text = R"({"__metadata__":{)";
+    for (int i = 0; i < fields; ++i) text += fmt::format("{}\"{}\":\"\"", i == 0 ? "" : ",", i);
+    return safetensors_bytes(text + "}}");
+  };
+  EXPECT_EQ(parse(metadata(65536)).metadata.size(), 65536u);
+  expect_refused("more than 65536 fields", metadata(65537));
+  expect_refused("duplicate key \"a\"", safetensors_bytes(R"({"__metadata__":{"a":"","a":""}})"));
+  expect_refused("duplicate key \"__metadata__\"",
+                 safetensors_bytes(R"({"__metadata__":{},"__metadata__":{}})"));
+  expect_refused("duplicate key \"shape\"", safetensors_bytes(R"({"w":{"shape":[],"shape":[]}})"));
 }
 
 TEST(Safetensors, RefusesOverlapsAndGaps) {

@@ -200,8 +200,8 @@ void tile_f32(const Panels& w, const Bytes* rows, std::int64_t begin, std::int64
   }
 }
 
-/// Rows of the next tile when `left` are left: tiles of at most `most` rows and of like size. The smaller ones
-/// come first: the first of all decodes.
+/// Rows of the next tile when `left` are left: tiles of at most `most` rows and of like size. The smaller
+/// ones come first: the first of all decodes.
 SABREWING_INLINE std::int64_t tile_rows(std::int64_t left, std::int64_t most) {
   return left / ((left + most - 1) / most);
 }
@@ -249,10 +249,10 @@ SABREWING_INLINE __m512i unsigned_table() {
   return _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
 }
 
-// A group's integer sum of products D becomes FP32 without a conversion: its 32-bit lane starts as the bits of
-// 1.5 * 2^23 * scale, so that adding D to the lane adds D * scale to that number; from it goes the scale times
-// what the row holds beside its codes, exactly. Scales above 2^104 have no room for this: they are taken 2^-24
-// times as large and the row's scale 2^24 times.
+// A group's integer sum of products D becomes FP32 without a conversion: its 32-bit lane starts as the bits
+// of 1.5 * 2^23 * scale, so that adding D to the lane adds D * scale to that number; from it goes the scale
+// times what the row holds beside its codes, exactly. Scales above 2^104 have no room for this: they are
+// taken 2^-24 times as large and the row's scale 2^24 times.
 constexpr int kLargestPlainCode = 254 - 23;
 constexpr int kBoostBits = 24;
 
@@ -428,8 +428,8 @@ void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::in
     for (std::int64_t row = 0; row < task.row_count; row += tile) {
       tile = tile_rows(task.row_count - row, kTileInt);
       const Int8Tile<P>* tiles = row == 0 ? kInt8Tiles<Weights::kKeep, P> : kInt8Tiles<Weights::kDecoded, P>;
-      tiles[tile - 1](w, decoded, prefetched < kCutBytes ? next + prefetched : nullptr, task.rows + row, begin,
-                      end, out + row * stride, stride);
+      tiles[tile - 1](w, decoded, prefetched < kCutBytes ? next + prefetched : nullptr, task.rows + row,
+                      begin, end, out + row * stride, stride);
       prefetched += (end - begin) * kAheadBytes;
     }
   }
@@ -488,7 +488,8 @@ void quantize_int8(const float* x, std::int64_t first_group, std::int64_t groups
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_shuffle_epi8(codes, order));
     *reinterpret_cast<float*>(to + kGroup) = scale;
     *reinterpret_cast<float*>(to + kGroup + 4) =
-        kInt8Magic + static_cast<float>(12 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes)));
+        kInt8Magic +
+        static_cast<float>(12 * _mm512_reduce_add_epi32(_mm512_add_epi32(low_codes, high_codes)));
   }
 }
 

@@ -59,9 +59,9 @@ struct PanelKernels {
 
   /// Writes groups [first_group, first_group + groups) of an int8 row; `x` holds their elements. A group
   /// takes kInt8GroupBytes: 32 codes, each eight stored as elements 0 2 4 6 1 3 5 7; an FP32 scale, the
-  /// largest magnitude / 254 (the weights are doubled); an FP32, kInt8Magic + 12 * sum of the codes (the weights
-  /// are shifted up by 12). A group whose largest magnitude is below 2^-119 becomes zero; one with an infinity or
-  /// NaN gets a NaN scale.
+  /// largest magnitude / 254 (the weights are doubled); an FP32, kInt8Magic + 12 * sum of the codes (the
+  /// weights are shifted up by 12). A group whose largest magnitude is below 2^-119 becomes zero; one with an
+  /// infinity or NaN gets a NaN scale.
   void (*quantize_int8)(const float* x, std::int64_t first_group, std::int64_t groups,
                         std::byte* row) = nullptr;
   /// As `quantize_int8`: a group takes kInt16GroupBytes, 32 codes in order and the FP32 scale, the largest

@@ -311,6 +311,12 @@ TEST_P(CpuGemm, EveryCodeIsExact) {
       EXPECT_NEAR(quantized[i * 17 + row], value, std::fabs(value) * 3e-7 + 1.1e-42) << row << " " << i;
     }
   }
+  // Few rows take other paths.
+  for (const std::int64_t rows : {1, 9}) {
+    const std::vector<float> few = run_gemm(
+        kernels, w, Mode::kInt8, std::vector<float>(a.begin(), a.begin() + rows * kK), rows, nullptr);
+    for (std::size_t i = 0; i < few.size(); ++i) EXPECT_EQ(few[i], quantized[i]) << rows << " " << i;
+  }
 }
 
 TEST_P(CpuGemm, ExtremeScales) {

@@ -15,6 +15,7 @@ Sections, in this order:
   startup     first result with an empty and a warm cache, one compile, one enqueue
   tune        choices of the tuner, timed again
   timings     candidates of the cost model
+  variants    more candidates and token groups where peers are close
   covering_times  times of the covering set
   peers       this library, cuBLAS and Humming in one process
   python      the Python package and the C ABI
@@ -39,7 +40,7 @@ out=""
 quick=0
 only=""
 budget=1000000
-sections="errors covering quantizers packing startup tune timings covering_times peers python models sanitizers"
+sections="errors covering quantizers packing startup tune timings variants covering_times peers python models sanitizers"
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage; exit 0 ;;
@@ -128,8 +129,9 @@ section_errors() {
 # What no hardware has run yet: every pair of the covering set.
 section_covering() {
   have "$check" || return
-  claim 420 "covering set" "$check" --deadline 360
-  claim 120 "covering set in FP32" "$check" --float-output --shapes 192x768 --m 1,65 --per-family 1 --deadline 80
+  claim 240 "covering set" "$check" --shapes 192x2880 --m 1,17,129 --per-family 1 --deadline 180
+  claim 240 "covering set at edges" "$check" --shapes 33x384 --m 7,64,257 --per-family 1 --deadline 180
+  claim 90 "covering set in FP32" "$check" --float-output --shapes 192x768 --m 1,65 --per-family 1 --deadline 80
   claim 90 "long K" "$check" --formats fp8,fp8g128,int8 --shapes 33x28672 --m 16,129 --per-family 1 --deadline 60
   claim 60 "exponents over 20 binades" "$check" --spread --shapes 192x2880 --m 64,129 --deadline 40
 }
@@ -178,6 +180,14 @@ section_timings() {
   claim 480 "times" "$bench" --formats mxfp4,int4g128 --shapes "$shapes" --m "$times" --limit 8 --deadline 420 \
     --out "$out/gemm.json"
   grep ' us (' "$out/times.log"
+}
+section_variants() {
+  have "$bench" || return
+  claim 280 "variants at large M" "$bench" --formats int4g128,mxfp4 --shapes 8192x8192,4096x4096 --m 512,1024,4096 \
+    --limit 40 --token-groups 1,2,8,16 --deadline 220 --out "$out/variants_large.json"
+  claim 280 "variants at small M" "$bench" --formats int4g128,mxfp4 --shapes 4096x4096,5120x2880,2880x4096 \
+    --m 16,32,64 --limit 60 --deadline 220 --out "$out/variants_small.json"
+  grep -hE ' us \(|token group' "$out/variants_at_large_M.log" "$out/variants_at_small_M.log"
 }
 section_covering_times() {
   have "$check" || return

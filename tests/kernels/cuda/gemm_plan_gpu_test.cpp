@@ -107,6 +107,55 @@ TEST_F(GemmPlanOnGpu, MatchesFloat64AcrossIntervalsWithBias) {
   }
 }
 
+TEST_F(GemmPlanOnGpu, GraphReplayAndTwoStreamsGiveTheSameBits) {
+  for (const char* format : {"mxfp4", "int4g128"}) {
+    const std::int64_t n = 448, k = 2048, max_m = 300;
+    const RandomWeight weight(format_by_name(format), n, k, 5);
+    GemmDesc desc;
+    desc.weight = weight.format;
+    desc.activation = formats::ActivationFormat::bf16();
+    desc.n = n;
+    desc.k = k;
+    const auto plan = planner_->plan(desc);
+    const PackedWeight packed = planner_->pack(*plan, weight.source());
+    const std::vector<std::uint16_t> tokens = random_bf16(static_cast<std::size_t>(max_m * k), 9);
+    const jit::DeviceBuffer x = upload(std::as_bytes(std::span(tokens)));
+    const jit::Stream streams[2] = {jit::Stream(device_), jit::Stream(device_)};
+    for (const std::int64_t m : {1, 17, 64, 300}) {
+      std::vector<jit::DeviceBuffer> outputs;
+      for (int i = 0; i < 3; ++i) outputs.emplace_back(device_, static_cast<std::size_t>(m * n) * 2);
+      const auto enqueue = [&](int output, jit::StreamHandle stream) {
+        GemmArgs args;
+        args.a = matrix(x, DType::kBF16, m, k);
+        args.b = &packed;
+        args.c = matrix(outputs[static_cast<std::size_t>(output)], DType::kBF16, m, n);
+        plan->enqueue(args, stream, true);
+      };
+      const auto bits = [&](int output, jit::StreamHandle stream) {
+        std::vector<std::uint16_t> y(static_cast<std::size_t>(m * n));
+        jit::copy_to_host(std::as_writable_bytes(std::span(y)),
+                          outputs[static_cast<std::size_t>(output)].data(), stream);
+        jit::synchronize(stream);
+        return y;
+      };
+      enqueue(0, streams[0]);
+      const std::vector<std::uint16_t> expected = bits(0, streams[0]);
+      const jit::Graph graph = jit::Graph::capture(device_, streams[0], [&] {
+        for (int i = 0; i < 4; ++i) enqueue(1, streams[0]);
+      });
+      for (int replay = 0; replay < 3; ++replay) {
+        jit::set_bytes(outputs[1].data(), 0xff, outputs[1].size(), streams[0]);
+        graph.launch(streams[0]);
+        ASSERT_EQ(bits(1, streams[0]), expected) << format << " M " << m << " replay " << replay;
+      }
+      for (int turn = 0; turn < 50; ++turn)
+        for (const int s : {0, 1}) enqueue(1 + s, streams[s]);
+      for (const int s : {0, 1})
+        ASSERT_EQ(bits(1 + s, streams[s]), expected) << format << " M " << m << " stream " << s;
+    }
+  }
+}
+
 TEST_F(GemmPlanOnGpu, RefusesWhatDoesNotSuitThePlan) {
   const RandomWeight weight(format_by_name("mxfp4"), 64, 128, 5);
   GemmDesc desc;

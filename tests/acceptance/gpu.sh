@@ -17,6 +17,7 @@ Sections, in this order:
   timings     candidates of the cost model
   variants    more candidates and token groups where peers are close
   covering_times  times of the covering set
+  a8_times    4-bit and FP8 weights beside 8-bit activations, held against recorded peers
   peers       this library, cuBLAS and Humming in one process
   python      the Python package and the C ABI
   models      whole models (gpu_models.sh)
@@ -40,7 +41,7 @@ out=""
 quick=0
 only=""
 budget=1000000
-sections="errors covering quantizers packing startup tune timings variants covering_times peers python models sanitizers"
+sections="errors covering quantizers packing startup tune timings variants covering_times a8_times peers python models sanitizers"
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage; exit 0 ;;
@@ -194,6 +195,14 @@ section_covering_times() {
   claim 300 "covering times" "$check" --time --shapes 4096x4096 --m 1,16,64,512 --per-family 1 --deadline 240 \
     --out "$out/covering.json"
   grep ' us (' "$out/covering_times.log"
+}
+section_a8_times() {
+  have "$check" || return
+  claim 500 "8-bit activations timed" "$check" --time --shapes 4096x4096,8192x8192,5120x2880 --m 1,16,64,256,1024,4096 \
+    --formats "mxfp4 x fp8,int4:g128:bf16 x fp8,int4:g128:bf16 x int8,fp8row x fp8" --per-family 3 --deadline 420 \
+    --out "$out/a8.json"
+  claim 10 "8-bit activations beside the peers" python3 "$claims_py" a8 "$out/a8.json"
+  cat "$out/8-bit_activations_beside_the_peers.log"
 }
 section_peers() {
   local python

@@ -155,7 +155,7 @@ section_startup() {
   claim 60 "start with a warm cache" "$bin/cuda_startup_check" --cache "$out/cold" --first 0.3 --out "$out/start_warm.json"
 }
 if [ "$quick" = 0 ]; then
-  shapes=4096x4096,8192x8192,5120x2880,2880x4096,28672x8192,8192x28672
+  shapes=4096x4096,5120x2880,2880x4096,8192x8192,28672x8192,8192x28672
   times=1,4,16,32,64,128,256,512,1024,2048,4096,8192
 else
   shapes=4096x4096
@@ -169,8 +169,10 @@ shapes_file() {  # of the shapes to time, as sabrewing reads them
 section_tune() {
   have "$sabrewing" || return
   shapes_file
-  claim 580 "tuned choices on a rerun" sh -c '"$1" tune --shapes "$2/shapes.json" --m "$3" --burst-from 1024 --rerun \
-    --deadline 500 --out "$2/tuning.json" --json >"$2/tune.json"' - "$sabrewing" "$out" "$times"
+  local intervals=""  # all
+  [ "$quick" = 0 ] || intervals=$times
+  claim 580 "tuned choices on a rerun" sh -c '"$1" tune --shapes "$2/shapes.json" ${3:+--m "$3"} --burst-from 1024 --rerun \
+    --deadline 500 --out "$2/tuning.json" --json >"$2/tune.json"' - "$sabrewing" "$out" "$intervals"
   claim 60 "plans take the tuned choices" sh -c 'SABREWING_TUNING=$2/tuning.json "$1" bench kernel --device cuda \
     --shapes "$2/shapes.json" --weights mxfp4 --m 16 --explain >"$2/explain.txt" && grep -m 1 -o "tuned [0-9.]* us" \
     "$2/explain.txt"' - "$sabrewing" "$out"

@@ -173,7 +173,7 @@ section_tune() {
   [ "$quick" = 0 ] || intervals=$times
   claim 580 "tuned choices on a rerun" sh -c '"$1" tune --shapes "$2/shapes.json" ${3:+--m "$3"} --burst-from 1024 --rerun \
     --deadline 500 --out "$2/tuning.json" --json >"$2/tune.json"' - "$sabrewing" "$out" "$intervals"
-  claim 60 "plans take the tuned choices" sh -c 'SABREWING_TUNING=$2/tuning.json "$1" bench kernel --device cuda \
+  claim 150 "plans take the tuned choices" sh -c 'SABREWING_TUNING=$2/tuning.json "$1" bench kernel --device cuda \
     --shapes "$2/shapes.json" --weights mxfp4 --m 16 --explain >"$2/explain.txt" && grep -m 1 -o "tuned [0-9.]* us" \
     "$2/explain.txt"' - "$sabrewing" "$out"
 }

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/mapped_file.h"
+#include "engine/kv_cache.h"
 #include "server/server.h"
 #include "text/chat/parser.h"
 
@@ -26,6 +28,7 @@ struct Options {
   std::uint16_t port = 8000;
   std::string kv_cache_dtype = "auto";
   std::size_t kv_cache_bytes = std::size_t{1} << 30;
+  std::optional<double> memory_share;
   std::string chat_template;
   std::string tool_parser;
   std::string reasoning_parser;
@@ -127,6 +130,18 @@ void print_table(const Options& options, const engine::LoadedModel& model, const
              service.api_keys.empty() ? "no API key" : "API key needed", options.http.connections);
 }
 
+/// What --gpu-memory-utilization leaves to this process; nothing without it.
+std::optional<engine::MemoryShare> memory_share(const Options& options, const kernels::Backend& backend) {
+  if (!options.memory_share) return std::nullopt;
+  const std::optional<kernels::DeviceMemory> memory = backend.memory();
+  SABREWING_CHECK(
+      memory, kUnsupported,
+      "[serve] --gpu-memory-utilization {}: the model runs on {}, which has no memory of its own; "
+      "--kv-cache-memory-bytes sets the size of the cache",
+      *options.memory_share, backend.name());
+  return engine::MemoryShare(*options.memory_share, *memory);
+}
+
 int serve(Options options) {
   set_log_level(options.log_level);
   SABREWING_CHECK(options.kv_cache_dtype == "auto", kUnsupported,
@@ -148,8 +163,13 @@ int serve(Options options) {
   options.engine.max_context = options.model.max_context;
   options.engine.block_size = options.model.block_size;
   options.engine.kv_bytes = options.kv_cache_bytes;
+  const std::optional<engine::MemoryShare> share = memory_share(options, *model.backend);
+  if (share) options.engine.kv_bytes = share->bytes();
   engine::Engine::cache_bytes(*model.decoder, options.engine);
   load_weights(model, options.model, false);
+  if (share)
+    options.engine.kv_bytes = share->cache_bytes(
+        *model.backend->memory(), engine::Engine::workspace_bytes(*model.decoder, options.engine));
   engine::Engine engine({model.decoder.get(), model.tokenizer.get(), model.eos_ids}, options.engine);
   const auto shared = std::make_shared<server::Service>(model, engine, service);
   print_table(options, model, engine, service);
@@ -176,9 +196,22 @@ void add_engine_flags(CLI::App& command, Options& options) {
       "Requests in the queue; more get 503");
   add_flag_option(command, "--kv-cache-dtype", options.kv_cache_dtype, "auto: what the backend computes with")
       ->capture_default_str();
-  add_flag_option(command, "--kv-cache-memory-bytes", options.kv_cache_bytes, "Memory of the key/value cache")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 46))
-      ->capture_default_str();
+  CLI::Option* bytes = add_flag_option(command, "--kv-cache-memory-bytes", options.kv_cache_bytes,
+                                       "Memory of the key/value cache")
+                           ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 46))
+                           ->capture_default_str();
+  add_flag_option(
+      command, "--gpu-memory-utilization", options.memory_share,
+      "Share of the GPU's memory for weights, scratch and cache together; sets the size of the cache")
+      ->check(CLI::Validator(
+          [](std::string& text) {
+            double share = 0;
+            return CLI::detail::lexical_cast(text, share) && share > 0 && share <= 1
+                       ? std::string()
+                       : text + " is not above 0 and at most 1";
+          },
+          "NUMBER in (0 - 1]"))
+      ->excludes(bytes);
   command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", options.engine.prefix_caching,
                    "Reuse the cache of equal beginnings of prompts (default: on)");
 }

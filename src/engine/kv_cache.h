@@ -8,6 +8,24 @@
 
 namespace sabrewing::engine {
 
+/// The part of a device's memory that weights, scratch and cache take together, as vLLM's
+/// gpu-memory-utilization means it.
+class MemoryShare {
+ public:
+  /// `share` in (0, 1], `before`: ahead of the weights. Throws `kInvalidArgument` when less is free than
+  /// asked for.
+  MemoryShare(double share, const kernels::DeviceMemory& before);
+
+  std::size_t bytes() const { return bytes_; }
+  /// What is left for the cache once the weights are loaded. Throws `kInvalidArgument` when nothing is.
+  std::size_t cache_bytes(const kernels::DeviceMemory& after, std::size_t workspace_bytes) const;
+
+ private:
+  double share_;
+  kernels::DeviceMemory before_;
+  std::size_t bytes_ = 0;
+};
+
 /// The paged key/value cache of a model: every layer has `blocks` blocks of `block_size` tokens, and a
 /// block id means the same tokens in each. Not thread-safe.
 class KvCache {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -10,6 +11,12 @@
 #include "kernels/moe.h"
 
 namespace sabrewing::kernels {
+
+/// Bytes of a device's own memory; other processes may hold some of it.
+struct DeviceMemory {
+  std::size_t free = 0;
+  std::size_t total = 0;
+};
 
 /// The operations a model is made of, on one device. A model file calls nothing else, so it runs on every
 /// backend. Operations are issued in order and may still run when they return; `synchronize` waits.
@@ -23,7 +30,9 @@ class Backend {
   virtual DType activation_dtype() const = 0;   ///< of everything between operations but the residual (FP32)
   virtual DType cache_dtype(Accuracy accuracy) const = 0;
 
-  // Memory. Contents are undefined until written.
+  /// Nothing where weights and cache lie in the machine's memory.
+  virtual std::optional<DeviceMemory> memory() const = 0;
+  // Contents are undefined until written.
   virtual DeviceBuffer allocate(std::size_t bytes) = 0;
   virtual void copy_in(void* to, const void* from_host, std::size_t bytes) = 0;
   virtual void copy_out(void* to_host, const void* from, std::size_t bytes) = 0;

@@ -80,9 +80,12 @@ TEST_F(CliTest, HelpAndVersion) {
 }
 
 TEST_F(CliTest, UsageErrorsExitWithTwo) {
-  for (const char* arguments : {"", "fly", "run", "run m --temperature", "run m --device tpu",
-                                "run m --max-tokens x", "run m --prompt a --messages b", "verify m", "eval m",
-                                "bench", "bench serve --request-rate 0", "cache", "run m --block-size 0"}) {
+  for (const char* arguments :
+       {"", "fly", "run", "run m --temperature", "run m --device tpu", "run m --max-tokens x",
+        "run m --prompt a --messages b", "verify m", "eval m", "bench", "bench serve --request-rate 0",
+        "cache", "run m --block-size 0", "serve m --gpu-memory-utilization 0",
+        "serve m --gpu-memory-utilization 1.01", "serve m --gpu-memory-utilization nan",
+        "serve m --gpu-memory-utilization 0.5 --kv-cache-memory-bytes 1048576"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments << "\n" << outcome.err;
     EXPECT_NE(outcome.err, "") << arguments;
@@ -198,6 +201,16 @@ TEST_F(CliTest, RefusesBadFlagValues) {
   expect_refusal("run /nonexistent/model --prompt x", 1, "/nonexistent/model");
   expect_refusal("run " + model + "/config.json --prompt x", 2, "no folder");
   EXPECT_EQ(run("run " + model + " --prompt x", "SABREWING_TEMPERATURE=-3").code, 2);
+}
+
+TEST_F(CliTest, AShareOfTheMemoryNeedsAGpu) {
+  const Outcome outcome = run("serve " + (kModels / "mini-qwen3").string() +
+                              " --device cpu --port 0 --gpu-memory-utilization 0.5");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_NE(outcome.err.find("--gpu-memory-utilization 0.5: the model runs on cpu"), std::string::npos)
+      << outcome.err;
+  EXPECT_NE(outcome.err.find("--kv-cache-memory-bytes"), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("loaded"), std::string::npos) << "before any weight is read";
 }
 
 TEST_F(CliTest, RefusesServersThatAreNot) {

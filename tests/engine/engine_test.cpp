@@ -514,5 +514,17 @@ TEST_F(EngineTest, MeasuresThroughput) {
   EXPECT_THROW(measure_throughput(*engine, {.prompt_tokens = 1 << 20}, {}), Error);
 }
 
+TEST(MemoryShare, LeavesTheRestToTheCache) {
+  const kernels::DeviceMemory before{90'000, 100'000};  // 10,000 are another process's
+  const MemoryShare share(0.8, before);
+  EXPECT_EQ(share.bytes(), 80'000u);
+  EXPECT_EQ(share.cache_bytes({60'000, 100'000}, 5'000), 45'000u) << "weights 30,000, scratch 5,000";
+  EXPECT_THROW(share.cache_bytes({15'000, 100'000}, 5'000), Error) << "weights and scratch fill it";
+  EXPECT_THROW(MemoryShare(0.95, before), Error) << "more than is free";
+  EXPECT_EQ(MemoryShare(1, {100'000, 100'000}).bytes(), 100'000u);
+  for (const double bad : {0.0, -0.5, 1.01, std::nan("")})
+    EXPECT_THROW(MemoryShare(bad, before), Error) << bad;
+}
+
 }  // namespace
 }  // namespace sabrewing::engine

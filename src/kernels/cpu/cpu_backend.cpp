@@ -31,6 +31,7 @@ class CpuBackend final : public Backend {
     return accuracy == Accuracy::kExact ? DType::kF32 : DType::kBF16;
   }
 
+  std::optional<DeviceMemory> memory() const override { return std::nullopt; }
   DeviceBuffer allocate(std::size_t bytes) override { return allocate_host(bytes); }
   void copy_in(void* to, const void* from_host, std::size_t bytes) override { copy(to, from_host, bytes); }
   void copy_out(void* to_host, const void* from, std::size_t bytes) override { copy(to_host, from, bytes); }

@@ -36,6 +36,10 @@ class CudaBackend final : public Backend {
   DType activation_dtype() const override { return context_.activation; }
   DType cache_dtype(Accuracy) const override { return cache_type(context_.activation); }
 
+  std::optional<DeviceMemory> memory() const override {
+    const jit::Device::Memory memory = context_.device->memory();
+    return DeviceMemory{memory.free, memory.total};
+  }
   DeviceBuffer allocate(std::size_t bytes) override { return context_.allocate(bytes); }
   void copy_in(void* to, const void* from_host, std::size_t bytes) override {
     context_.device->make_current();

@@ -15,6 +15,7 @@ struct ApiError : std::exception {
   std::string type = "invalid_request_error";
   std::string param;  ///< empty: null
   std::string code;   ///< empty: null
+  std::string allow;  ///< the methods that a route takes, for the header Allow
 
   ApiError(int its_status, std::string its_message, std::string its_param = {}, std::string its_code = {});
   const char* what() const noexcept override { return message.c_str(); }

@@ -35,8 +35,8 @@ std::string_view find_header(const std::vector<Header>& headers, std::string_vie
 
 struct Request {
   std::string method;
-  std::string path;   ///< the target up to '?', as sent
-  std::string query;  ///< what follows it
+  std::string path;   ///< of the target up to '?', percent-decoded
+  std::string query;  ///< what follows it, as sent
   std::vector<Header> headers;
   std::string body;
   bool keep_alive = true;

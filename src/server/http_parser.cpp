@@ -6,6 +6,7 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <charconv>
 
 #include "server/errors.h"
 
@@ -22,6 +23,36 @@ bool equals(boost::beast::string_view a, const char* b) { return boost::beast::i
 /// Whether `rest` is a last chunk without what every body has after it, one more line end at least. Beast
 /// asserts that there is more once it has seen so much.
 bool last_chunk_alone(std::string_view rest) { return rest.size() < 5 && rest.starts_with("0\r\n"); }
+
+/// Takes the scheme and the authority off a target in absolute form, which servers must accept
+/// (RFC 9112, 3.2.2).
+std::string_view without_authority(std::string_view target) {
+  for (const char* scheme : {"http://", "https://"}) {
+    const std::string_view name(scheme);
+    if (target.size() < name.size() || !equals(target.substr(0, name.size()), scheme)) continue;
+    const std::size_t end = target.find_first_of("/?", name.size());
+    return end == std::string_view::npos ? "/" : target.substr(end);
+  }
+  return target;
+}
+
+/// With %XX replaced by the byte; nothing when one is malformed.
+std::optional<std::string> percent_decode(std::string_view encoded) {
+  std::string decoded;
+  for (std::size_t i = 0; i < encoded.size(); ++i) {
+    if (encoded[i] != '%') {
+      decoded += encoded[i];
+      continue;
+    }
+    unsigned char byte = 0;
+    const std::string_view digits = encoded.substr(i + 1, 2);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), byte, 16);
+    if (digits.size() != 2 || error != std::errc() || end != digits.data() + 2) return std::nullopt;
+    decoded += static_cast<char>(byte);
+    i += 2;
+  }
+  return decoded;
+}
 
 }  // namespace
 
@@ -41,6 +72,8 @@ struct RequestParser::Impl {
   const HttpLimits limits;
   Parser parser;
   bool checked = false;
+  std::string path;
+  std::string query;
   std::optional<Response> refusal;
 };
 
@@ -61,6 +94,13 @@ void RequestParser::Impl::check_header() {
   const auto fields = static_cast<std::size_t>(std::distance(message.begin(), message.end()));
   if (fields > limits.header_fields)
     return refuse(431, fmt::format("{} header fields, at most {}", fields, limits.header_fields));
+  const std::string target = text(message.target());
+  const std::string_view local = without_authority(target);
+  const std::size_t question = local.find('?');
+  if (question != std::string::npos) query = local.substr(question + 1);
+  std::optional<std::string> decoded = percent_decode(local.substr(0, question));
+  if (!decoded) return refuse(400, "the target has a % that two hexadecimal digits do not follow");
+  path = decoded->empty() ? "/" : std::move(*decoded);
   if (message.count(http::field::host) > 1) return refuse(400, "more than one Host header");
   if (message.version() >= 11 && message.count(http::field::host) == 0)
     return refuse(400, "the Host header is missing");
@@ -95,8 +135,11 @@ std::size_t RequestParser::feed(std::string_view bytes) {
     if (!impl_->checked && impl_->parser.is_header_done()) impl_->check_header();
     if (error == http::error::need_more) {
       // The parser counts the header only once it is whole.
-      if (!impl_->checked && bytes.size() - taken > impl_->limits.header_bytes)
+      if (bytes.size() - taken > impl_->limits.header_bytes && !impl_->checked)
         impl_->refuse(http::make_error_code(http::error::header_limit));
+      else if (bytes.size() - taken > impl_->limits.header_bytes && count == 0)
+        impl_->refuse(400,
+                      fmt::format("a chunk's header has more than {} bytes", impl_->limits.header_bytes));
       if (count == 0) break;
     } else if (error && !impl_->refusal) {
       impl_->refuse(error);
@@ -124,10 +167,8 @@ Request RequestParser::take() {
   auto message = impl_->parser.release();
   Request request;
   request.method = text(message.method_string());
-  const std::string target = text(message.target());
-  const std::size_t question = target.find('?');
-  request.path = target.substr(0, question);
-  if (question != std::string::npos) request.query = target.substr(question + 1);
+  request.path = std::move(impl_->path);
+  request.query = std::move(impl_->query);
   for (const auto& field : message)
     request.headers.push_back({text(field.name_string()), text(field.value())});
   request.keep_alive = message.keep_alive();

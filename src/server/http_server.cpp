@@ -39,6 +39,7 @@ constexpr std::size_t kReadBytes = 16 << 10;
 constexpr std::size_t kWriteBytes = 64 << 10;
 /// Read ahead of the request being handled.
 constexpr std::size_t kPipelineBytes = 64 << 10;
+constexpr const char* kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 constexpr std::chrono::milliseconds kLinger{2000};
 constexpr std::chrono::milliseconds kAcceptPause{100};
 
@@ -300,19 +301,28 @@ void Session::consume(std::size_t bytes) {
 asio::awaitable<void> Session::read() {
   const auto self = shared_from_this();
   std::string arrived(kReadBytes, '\0');
+  bool ended = false;
   while (!closed_) {
     if (input().size() >= kPipelineBytes && !discarding_) {
       co_await consumed_event_.wait();
       continue;
     }
     const auto [error, count] = co_await socket_.async_read_some(asio::buffer(arrived), kAwait);
-    if (error) break;
+    if (error) {
+      ended = error == asio::error::eof;
+      break;
+    }
     if (!discarding_) input_.append(arrived, 0, count);
     input_event_.set();
   }
-  input_ended_ = true;
-  input_event_.set();
-  if (exchange_ != nullptr) exchange_->gone();
+  if (ended) {
+    input_ended_ = true;
+    input_event_.set();
+    output_event_.set();
+    // A client that closed its sending side only may still read. Ends with a reset, or when closed here.
+    co_await socket_.async_wait(tcp::socket::wait_error, kAwait);
+  }
+  close();
 }
 
 /// False when `deadline` passed or nothing more will come.
@@ -349,7 +359,7 @@ asio::awaitable<std::optional<Request>> Session::read_request() {
         }
         if (!continued && parser.expects_continue() && input().empty()) {
           continued = true;
-          if (!co_await send("HTTP/1.1 100 Continue\r\n\r\n")) co_return std::nullopt;
+          if (!co_await send(kContinue)) co_return std::nullopt;
         }
       }
       if (taken > 0 && !input().empty()) continue;
@@ -458,6 +468,8 @@ asio::awaitable<bool> Session::send(std::string text) {
 asio::awaitable<void> Session::answer(Request request) {
   keep_alive_ = request.keep_alive && !last_request_;
   chunked_ = request.chunked_answers;
+  const bool modern = request.chunked_answers;
+  bool asked = false;
   head_only_ = request.method == "HEAD";
   const Clock::time_point start = Clock::now();
   const std::string what =
@@ -466,15 +478,22 @@ asio::awaitable<void> Session::answer(Request request) {
   status_ = 0;
   sent_bytes_ = 0;
   exchange_ = std::make_shared<HttpExchange>(std::move(request), shared_from_this());
-  if (input_ended_) exchange_->gone();
   server_.count([](HttpCounts& c) { ++c.requests; });
   server_.handler(std::shared_ptr<HttpExchange>(exchange_));
   while (!closed_ && (answer_ != Answer::kDone || !output_.empty())) {
-    // Without an answer that ends there is nobody to wait for once the client has left.
-    if (output_.empty())
-      co_await output_event_.wait();
-    else
+    if (!output_.empty()) {
       co_await send(std::exchange(output_, {}));
+    } else if (input_ended_ && answer_ == Answer::kNone && !asked) {
+      // The client left, or closed its sending side only. One that left answers the next bytes with a reset:
+      // an interim response, which HTTP/1.1 allows at any time and clients skip, asks for it.
+      asked = true;
+      if (modern)
+        co_await send(kContinue);
+      else
+        close();
+    } else {
+      co_await output_event_.wait();
+    }
   }
   exchange_.reset();
   output_.clear();

@@ -106,13 +106,14 @@ const Route& find_route(const Service& service, const Request& request) {
   }
   // Whoever has no key learns nothing about routes.
   if ((found == nullptr || !found->open) && !authorized(service.options(), request)) {
-    ApiError error(401, "Incorrect API key provided.", {}, "invalid_api_key");
-    throw error;
+    throw ApiError(401, "Incorrect API key provided.", {}, "invalid_api_key");
   }
   if (found != nullptr) return *found;
   const std::string path = text::one_line(request.path, 200);
   if (allowed.empty()) throw ApiError(404, fmt::format("there is no route {}", path), {}, "not_found");
-  throw ApiError(405, fmt::format("{} takes {}", path, allowed), {}, "method_not_allowed");
+  ApiError error(405, fmt::format("{} takes {}", path, allowed), {}, "method_not_allowed");
+  error.allow = std::move(allowed);
+  throw error;
 }
 
 }  // namespace
@@ -153,7 +154,10 @@ void dispatch(const std::shared_ptr<Service>& service, const ExchangePtr& exchan
     find_route(*service, request).handler(service, out);
   } catch (...) {
     const ApiError error = current_api_error();
-    out->respond(request.path.starts_with("/v1/messages") ? messages_error(error) : error_response(error));
+    Response response =
+        request.path.starts_with("/v1/messages") ? messages_error(error) : error_response(error);
+    if (!error.allow.empty()) response.headers.push_back({"Allow", error.allow});
+    out->respond(std::move(response));
   }
 }
 

@@ -59,6 +59,23 @@ TEST(RequestParser, TakesRequests) {
   }
 }
 
+TEST(RequestParser, Targets) {
+  const auto target = [](const std::string& text) {
+    Request request;
+    const int status = status_of("GET " + text + " HTTP/1.1\r\nHost: x\r\n\r\n", 1000, &request);
+    return status == 200 ? request.path + "|" + request.query : std::to_string(status);
+  };
+  EXPECT_EQ(target("/v1/models"), "/v1/models|");
+  EXPECT_EQ(target("http://host:80/v1/models?a=%20"), "/v1/models|a=%20") << "what a proxy is sent";
+  EXPECT_EQ(target("HTTP://host"), "/|");
+  EXPECT_EQ(target("https://host?q"), "/|q");
+  EXPECT_EQ(target("/?http://host/a"), "/|http://host/a");
+  EXPECT_EQ(target("*"), "*|");
+  EXPECT_EQ(target("/v1/%63hat%2Fcompletions"), "/v1/chat/completions|");
+  EXPECT_EQ(target("/%00"), std::string("/\0|", 3));
+  for (const char* bad : {"/%", "/%4", "/%zz", "/%+1", "/%-1"}) EXPECT_EQ(target(bad), "400") << bad;
+}
+
 TEST(RequestParser, LeavesWhatFollows) {
   std::size_t rest = 0;
   const std::string first = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -83,6 +100,24 @@ TEST(RequestParser, Refuses) {
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 1e3\r\n\r\n"), 400);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 99999999999999999999\r\n\r\n"), 400);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nContent-Length: 4\r\n\r\n"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 3, 4\r\n\r\nabc"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: \r\n\r\nabc"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 0x3\r\n\r\nabc"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: +3\r\n\r\nabc"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n"),
+            400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n\r\n"), 501);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n-1\r\n"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n\r\n"), 400);
+  EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n"),
+            400);
+  EXPECT_EQ(
+      both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n2;" + std::string(2000, 'x')),
+      400)
+      << "an extension without end";
+  EXPECT_EQ(both("GET / HTTP/1.1\r\n" + host + "A : b\r\n\r\n"), 400) << "a space before the colon";
+  EXPECT_EQ(both("GET / HTTP/1.1\r\n" + host + std::string("A: b\0c\r\n\r\n", 10)), 400);
+  EXPECT_EQ(both("GET  / HTTP/1.1\r\n" + host + "\r\n"), 400);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"),
             400);
   EXPECT_EQ(both("POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\n\r\n"), 501);

@@ -18,6 +18,7 @@ std::string post(const std::string& path, const std::string& body) {
   return fmt::format("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}", path, body.size(), body);
 }
 const std::string kLong = R"({"prompt": "Ann", "max_tokens": 20000, "ignore_eos": true, "stream": true})";
+const std::string kLongPlain = R"({"prompt": "Ann", "max_tokens": 20000, "ignore_eos": true})";
 const std::string kShort = R"({"prompt": "Ann", "max_tokens": 2})";
 
 std::size_t count(const std::string& text, const std::string& part) {
@@ -135,17 +136,104 @@ TEST(Socket, LeavingAtAnyMomentFreesTheEngine) {
     Client client(server);
     client.send(whole);
     if (i < 4) client.read_to(i < 2 ? "\r\n\r\n" : "data: {");
-    if (i % 2 == 0)
-      client.abort();
-    else
-      client.half_close();
-    if (i == 5) client.read_all();
+    if (i % 2 == 0) client.abort();
   }
   EXPECT_TRUE(server.idle());
   const engine::EngineStats stats = server.served.engine->stats();
   EXPECT_EQ(stats.finished[static_cast<std::size_t>(engine::FinishReason::kLength)], 0u)
       << "all were aborted";
   EXPECT_GE(stats.finished[static_cast<std::size_t>(engine::FinishReason::kAborted)], 4u);
+}
+
+TEST(Socket, LeavingWithoutAResetFreesTheEngine) {
+  engine::EngineOptions one_at_a_time;
+  one_at_a_time.max_num_seqs = 1;
+  Running server(short_limits(), one_at_a_time);
+  const auto finished = [&](engine::FinishReason reason) {
+    return server.served.engine->stats().finished[static_cast<std::size_t>(reason)];
+  };
+  const auto wait_for = [&](auto reached) {
+    for (int i = 0; i < 2000 && !reached(server.served.engine->stats()); ++i)
+      std::this_thread::sleep_for(milliseconds(5));
+    EXPECT_TRUE(reached(server.served.engine->stats()));
+  };
+  {
+    Client decoding(server);
+    decoding.send(post("/v1/completions", kLongPlain));
+    wait_for([](const engine::EngineStats& stats) { return stats.running == 1; });
+    {
+      Client queued(server);
+      queued.send(post("/v1/completions", kLongPlain));
+      Client queued_stream(server);
+      queued_stream.send(post("/v1/completions", kLong));
+      wait_for([](const engine::EngineStats& stats) { return stats.waiting == 2; });
+    }
+    wait_for([](const engine::EngineStats& stats) { return stats.waiting == 0; });
+    EXPECT_EQ(finished(engine::FinishReason::kAborted), 2u);
+    EXPECT_EQ(server.served.engine->stats().running, 1) << "the other one goes on";
+  }
+  EXPECT_TRUE(server.idle());
+  EXPECT_EQ(finished(engine::FinishReason::kAborted), 3u);
+  EXPECT_EQ(finished(engine::FinishReason::kLength), 0u);
+}
+
+TEST(Socket, LeavingWhileThePromptIsComputedFreesTheEngine) {
+  engine::EngineOptions small_steps;
+  small_steps.max_num_seqs = 8;
+  small_steps.max_num_batched_tokens = 8;
+  Running server(short_limits(), small_steps);
+  std::string prompt = "5";
+  for (int i = 1; i < 8000; ++i) prompt += ",5";
+  for (const char* stream : {"false", "true"}) {
+    const std::uint64_t steps = server.served.engine->stats().steps;
+    Client client(server);
+    client.send(post("/v1/completions", fmt::format(R"({{"prompt": [{}], "stream": {}}})", prompt, stream)));
+    for (int i = 0; i < 2000 && server.served.engine->stats().steps < steps + 3; ++i)
+      std::this_thread::sleep_for(milliseconds(5));
+    client.close();
+    EXPECT_TRUE(server.idle());
+  }
+  const engine::EngineStats stats = server.served.engine->stats();
+  EXPECT_EQ(stats.finished[static_cast<std::size_t>(engine::FinishReason::kAborted)], 2u);
+  EXPECT_EQ(stats.generated_tokens, 0u);
+}
+
+TEST(Socket, ClientsThatOnlyReadOnAreAnswered) {
+  Running server;
+  const std::string stream = R"({"prompt": "Ann", "max_tokens": 100, "ignore_eos": true, "stream": true})";
+  const std::string plain = R"({"prompt": "Ann", "max_tokens": 100, "ignore_eos": true})";
+  for (const bool streams : {false, true}) {
+    Client client(server);
+    client.send(post("/v1/completions", streams ? stream : plain));
+    client.half_close();
+    std::string all = client.read_all();
+    const std::string interim = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (all.starts_with(interim)) all.erase(0, interim.size());
+    EXPECT_TRUE(all.starts_with("HTTP/1.1 200 OK\r\n")) << all;
+    EXPECT_THAT(all, HasSubstr("\"finish_reason\":\"length\""));
+    EXPECT_EQ(count(all, "100 Continue"), 0u) << "at most once, and first";
+    EXPECT_TRUE(client.ended);
+  }
+  Client midway(server);
+  midway.send(post("/v1/completions", stream));
+  midway.read_to("data: {");
+  midway.half_close();
+  EXPECT_TRUE(midway.read_all().ends_with("data: [DONE]\n\n\r\n0\r\n\r\n"));
+  Client pipelined(server);
+  pipelined.send(post("/v1/completions", plain) + get("/nowhere") + post("/v1/completions", stream));
+  pipelined.half_close();
+  const std::string all = pipelined.read_all();
+  EXPECT_EQ(count(all, "HTTP/1.1 200 OK"), 2u);
+  EXPECT_EQ(count(all, "HTTP/1.1 404 Not Found"), 1u);
+  // An old client knows no interim response: the end of what it sends is its end.
+  Client old(server);
+  old.send(fmt::format("POST /v1/completions HTTP/1.0\r\nContent-Length: {}\r\n\r\n{}", kLongPlain.size(),
+                       kLongPlain));
+  old.half_close();
+  EXPECT_EQ(old.read_all(), "");
+  EXPECT_TRUE(server.idle());
+  const engine::EngineStats stats = server.served.engine->stats();
+  EXPECT_EQ(stats.finished[static_cast<std::size_t>(engine::FinishReason::kLength)], 5u);
 }
 
 TEST(Socket, AReaderThatStopsIsCutOff) {

@@ -29,7 +29,7 @@ class Soak:
     def plan(self):
         case = self.random.randrange(len(self.cases))
         stream = self.random.random() < 0.8
-        body = {"prompt": self.cases[case]["prompt_ids"], "max_tokens": self.random.choice([1, 4, 16, 40]), "temperature": 0,
+        body = {"prompt": self.cases[case]["prompt_ids"], "max_tokens": min(self.random.choice([1, 4, 16, 40]), self.options.max_tokens), "temperature": 0,
                 "stream": stream}
         abort = self.random.random() < self.options.aborts
         # Before the answer, after its head, or after some events; plainly or with a reset.
@@ -159,7 +159,8 @@ class Soak:
             (not self.failures, f"{self.done} requests, {self.options.streams} at once, {self.aborted} aborted: "
                                 f"{len(self.failures)} failures"),
             (len(left) == 3 and not any(left.values()), f"left at the end: {left}"),
-            (late <= early * 1.05 + 8, f"memory: {early:.1f} MiB in the first quarter, at most {late:.1f} MiB in all"),
+            (late <= early * 1.05 + 8, f"memory: {self.memory[0][1]:.1f} MiB at the start, {early:.1f} MiB at most in the first "
+                                       f"quarter, {late:.1f} MiB at most in all, {self.memory[-1][1]:.1f} MiB at the end"),
         ]
         for held, text in checks:
             print(("ok    " if held else "FAIL  ") + text)
@@ -180,5 +181,6 @@ if __name__ == "__main__":
     parser.add_argument("--requests", type=int, default=20000)
     parser.add_argument("--streams", type=int, default=256)
     parser.add_argument("--aborts", type=float, default=0.3, help="share of requests that are broken off")
+    parser.add_argument("--max-tokens", type=int, default=40, help="of the longest answers")
     parser.add_argument("--seed", type=int, default=1)
     sys.exit(0 if asyncio.run(Soak(parser.parse_args()).run()) else 1)

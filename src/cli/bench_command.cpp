@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/progress.h"
 #include "core/json.h"
+#include "core/thread_pool.h"
 #include "engine/latency.h"
 #include "kernels/cpu/bench.h"
 
@@ -36,6 +37,7 @@ int bench_latency(const Options& options) {
   // The rates are the processor's: they say nothing of a GPU.
   const bool on_cpu = model.backend->name() == "cpu";
   engine::LatencyResult result;
+  ThreadPool pool(options.model.threads > 0 ? options.model.threads : available_processors());
   // A processor's clock may change from one repeat to the next: each prompt has its own rate beside it.
   std::vector<double> int8_rates;
   std::vector<double> int8_ops;  // that this rate does in the time of the prompt
@@ -44,7 +46,7 @@ int bench_latency(const Options& options) {
     result =
         engine::measure_latency(model, generator, options.latency, [&](std::int64_t repeat, double seconds) {
           if (on_cpu) {
-            int8_rates.push_back(kernels::cpu::measure_int8_rate(options.model.threads));
+            int8_rates.push_back(kernels::cpu::measure_int8_rate(pool));
             int8_ops.push_back(int8_rates.back() * seconds);
           }
           bar.update(static_cast<std::uint64_t>(repeat + 1),

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/thread_pool.h"
 #include "formats/scheme/weight_format.h"
 #include "kernels/cpu/tier.h"
 #include "kernels/gemm.h"
@@ -31,8 +32,9 @@ std::size_t last_level_cache_bytes();
 /// `threads` of 0: all.
 MachineRates measure_rates(int threads, CpuTier tier = best_tier(cpu_features()), std::size_t read_bytes = 0);
 
-/// `int8_ops_per_second` alone, in about 50 ms: to be taken again and again beside other measurements.
-double measure_int8_rate(int threads, CpuTier tier = best_tier(cpu_features()));
+/// `int8_ops_per_second` alone, best of about 100 ms: to be taken again and again beside other measurements.
+/// With the same pool, so that the system has long spread its threads over the processors.
+double measure_int8_rate(ThreadPool& pool, CpuTier tier = best_tier(cpu_features()));
 
 /// One timing. `intermediate` = 0: a GEMM (n, k); else the experts of a layer.
 struct KernelBenchCase {

@@ -152,12 +152,11 @@ Loops loops_of(CpuTier) { return {{}, {}, {}, read_words}; }
 
 #endif
 
-double measure_loop(const RateLoop& loop, ThreadPool& pool) {
+double measure_loop(const RateLoop& loop, ThreadPool& pool, int passes = 20) {
   if (loop.run == nullptr) return 0;
   constexpr long kRounds = 1500000;
-  constexpr int kPasses = 20;
   double best = 0;
-  for (int pass = 0; pass < kPasses; ++pass) {
+  for (int pass = 0; pass < passes; ++pass) {
     const double start = now();
     pool.parallel_for(pool.threads(), [&](std::int64_t, int) { loop.run(kRounds); });
     best =
@@ -210,9 +209,8 @@ MachineRates measure_rates(int threads, CpuTier tier, std::size_t read_bytes) {
   return rates;
 }
 
-double measure_int8_rate(int threads, CpuTier tier) {
-  ThreadPool pool(threads > 0 ? threads : available_processors());
-  return measure_loop(loops_of(tier).int8, pool);
+double measure_int8_rate(ThreadPool& pool, CpuTier tier) {
+  return measure_loop(loops_of(tier).int8, pool, 40);
 }
 
 }  // namespace sabrewing::kernels::cpu

@@ -32,9 +32,15 @@ std::size_t last_level_cache_bytes();
 /// `threads` of 0: all.
 MachineRates measure_rates(int threads, CpuTier tier = best_tier(cpu_features()), std::size_t read_bytes = 0);
 
-/// `int8_ops_per_second` alone, best of about 100 ms: to be taken again and again beside other measurements.
-/// With the same pool, so that the system has long spread its threads over the processors.
-double measure_int8_rate(ThreadPool& pool, CpuTier tier = best_tier(cpu_features()));
+/// `int8_ops_per_second` over some time.
+struct Int8Rate {
+  double sustained = 0;  ///< all of it
+  double best = 0;       ///< of the windows of about 3 ms: what `measure_rates` gives
+};
+/// For `seconds`, to be compared with work of that length: where processors are shared and clocks change, a
+/// window of milliseconds is above what a second gets. With the same pool for all, so that the system has
+/// long spread its threads over the processors.
+Int8Rate measure_int8_rate(ThreadPool& pool, double seconds, CpuTier tier = best_tier(cpu_features()));
 
 /// One timing. `intermediate` = 0: a GEMM (n, k); else the experts of a layer.
 struct KernelBenchCase {

@@ -152,16 +152,23 @@ Loops loops_of(CpuTier) { return {{}, {}, {}, read_words}; }
 
 #endif
 
-double measure_loop(const RateLoop& loop, ThreadPool& pool, int passes = 20) {
+constexpr long kWindowRounds = 1500000;
+
+double window_ops(const RateLoop& loop, const ThreadPool& pool) {
+  return static_cast<double>(kWindowRounds) * loop.ops_per_round * pool.threads();
+}
+
+double measure_window(const RateLoop& loop, ThreadPool& pool) {
+  const double start = now();
+  pool.parallel_for(pool.threads(), [&](std::int64_t, int) { loop.run(kWindowRounds); });
+  return window_ops(loop, pool) / (now() - start);
+}
+
+double measure_loop(const RateLoop& loop, ThreadPool& pool) {
   if (loop.run == nullptr) return 0;
-  constexpr long kRounds = 1500000;
+  constexpr int kPasses = 20;
   double best = 0;
-  for (int pass = 0; pass < passes; ++pass) {
-    const double start = now();
-    pool.parallel_for(pool.threads(), [&](std::int64_t, int) { loop.run(kRounds); });
-    best =
-        std::max(best, static_cast<double>(kRounds) * loop.ops_per_round * pool.threads() / (now() - start));
-  }
+  for (int pass = 0; pass < kPasses; ++pass) best = std::max(best, measure_window(loop, pool));
   return best;
 }
 
@@ -209,8 +216,17 @@ MachineRates measure_rates(int threads, CpuTier tier, std::size_t read_bytes) {
   return rates;
 }
 
-double measure_int8_rate(ThreadPool& pool, CpuTier tier) {
-  return measure_loop(loops_of(tier).int8, pool, 40);
+Int8Rate measure_int8_rate(ThreadPool& pool, double seconds, CpuTier tier) {
+  const RateLoop loop = loops_of(tier).int8;
+  Int8Rate rate;
+  const double start = now();
+  for (int windows = 1; loop.run != nullptr; ++windows) {
+    rate.best = std::max(rate.best, measure_window(loop, pool));
+    const double elapsed = now() - start;
+    rate.sustained = windows * window_ops(loop, pool) / elapsed;
+    if (elapsed >= seconds) break;
+  }
+  return rate;
 }
 
 }  // namespace sabrewing::kernels::cpu

@@ -38,8 +38,9 @@ void ChatOptions::add_to(CLI::App& app, ModelOptions& model) {
   add_flag_option(app, "--tools", tools, "JSON file with the list of tools that the model may call");
   add_flag_option(app, "--reasoning-effort", reasoning_effort, "Template variable: low, medium or high");
   add_flag_option(app, "--template-kwargs", template_kwargs, "JSON object of further template variables");
-  add_flag_option(app, "--chat-template", model.chat_template,
-                  "Jinja file, or the built-in renderer harmony, instead of the model's template");
+  add_flag_option(
+      app, "--chat-template", model.chat_template,
+      "Jinja file, or a built-in renderer (harmony, deepseek_v4), instead of the model's template");
   add_flag_option(app, "--tool-call-parser", tool_call_parser,
                   "Format of tool calls; auto: the model's, none")
       ->capture_default_str();

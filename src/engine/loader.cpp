@@ -70,14 +70,15 @@ std::string LoadedModel::render_chat(const OrderedJson& messages, const OrderedJ
 ChatPrompt LoadedModel::chat_prompt(const text::ChatRequest& request) const {
   SABREWING_CHECK(tokenizer != nullptr && chat_templates.has_value(), kNotFound,
                   "[chat] {} has no tokenizer or no chat template", folder.string());
-  const std::vector<text::PromptPart> parts = chat_templates->render_parts(request);
+  const std::vector<text::PromptPart> parts = chat_templates->render_parts(request, *tokenizer);
   return {text::join_parts(parts), text::encode_parts(*tokenizer, parts)};
 }
 
 text::ChatParserDefaults LoadedModel::chat_parsers() const {
-  return text::default_parsers(decoder->spec().model_type, chat_templates.has_value()
-                                                               ? chat_templates->source("default")
-                                                               : std::string());
+  std::string format = decoder->spec().model_type;
+  if (!chat_templates) return text::default_parsers(format, {});
+  if (const std::string builtin = chat_templates->builtin_model_type(); !builtin.empty()) format = builtin;
+  return text::default_parsers(format, chat_templates->source("default"));
 }
 
 LoadedModel open_model(const LoadOptions& options) {

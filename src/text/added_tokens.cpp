@@ -46,6 +46,7 @@ AddedTokenMatcher::AddedTokenMatcher(std::vector<Entry> entries) : entries_(std:
       node = added;
     }
     nodes_[node].entry = static_cast<std::int32_t>(i);
+    longest_ = std::max(longest_, entries_[i].text.size());
     starts_[static_cast<unsigned char>(entries_[i].text.front())] = true;
     if (entries_[i].token.single_word && !word_) {
       word_.emplace(kWordCharacter, "added_tokens single_word");
@@ -67,6 +68,23 @@ const AddedTokenMatcher::Entry* AddedTokenMatcher::longest_at(std::string_view t
     if (nodes_[node].entry >= 0) longest = &entries_[static_cast<std::size_t>(nodes_[node].entry)];
   }
   return longest;
+}
+
+std::size_t AddedTokenMatcher::unfinished(std::string_view text) const {
+  for (std::size_t at = text.size() - std::min(text.size(), longest_); at < text.size(); ++at) {
+    std::uint32_t node = 0;
+    std::size_t end = at;
+    for (; end < text.size(); ++end) {
+      const auto& children = nodes_[node].children;
+      const auto child = std::find_if(children.begin(), children.end(), [&](const auto& edge) {
+        return edge.first == static_cast<unsigned char>(text[end]);
+      });
+      if (child == children.end()) break;
+      node = child->second;
+    }
+    if (end == text.size() && !nodes_[node].children.empty()) return at;
+  }
+  return text.size();
 }
 
 bool AddedTokenMatcher::is_word(std::string_view text, std::size_t begin) const {

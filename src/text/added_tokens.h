@@ -41,6 +41,9 @@ class AddedTokenMatcher {
   /// Cuts `text`, in order. Without `parse_special`, special tokens stay text.
   std::vector<Part> cut(std::string_view text, bool parse_special) const;
 
+  /// Where the text's end begins that more text could complete to a token; its size when there is none.
+  std::size_t unfinished(std::string_view text) const;
+
  private:
   struct Node {
     std::vector<std::pair<unsigned char, std::uint32_t>> children;
@@ -51,6 +54,7 @@ class AddedTokenMatcher {
 
   std::vector<Entry> entries_;
   std::vector<Node> nodes_;
+  std::size_t longest_ = 0;  ///< bytes of the longest
   bool starts_[256] = {};
   std::optional<Regex> word_;  ///< present when some token asks for single words
 };

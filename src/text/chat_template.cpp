@@ -8,6 +8,8 @@
 
 #include "core/error.h"
 #include "core/mapped_file.h"
+#include "text/chat/deepseek_v4.h"
+#include "text/chat/guard.h"
 #include "text/chat/harmony.h"
 #include "text/jinja_interpreter.h"
 #include "text/jinja_parser.h"
@@ -28,7 +30,11 @@ constexpr const char* kDefaultName = "default";
 constexpr const char* kToolName = "tool_use";
 constexpr std::string_view kErrorPrefix = "[chat template] ";
 
-constexpr const char* kHarmony = "harmony";
+/// The renderers of this library and whose format they write.
+constexpr struct {
+  const char* name;
+  const char* model_type;
+} kBuiltins[] = {{"deepseek_v4", "deepseek_v4"}, {"harmony", "gpt_oss"}};
 
 /// Names under which a message carries its reasoning; templates read the first.
 constexpr const char* kReasoningNames[] = {"reasoning_content", "thinking", "reasoning"};
@@ -174,17 +180,32 @@ ModelChatTemplates ModelChatTemplates::load(const fs::path& folder) {
   return out;
 }
 
-std::vector<std::string> ModelChatTemplates::builtin_names() { return {kHarmony}; }
+std::vector<std::string> ModelChatTemplates::builtin_names() {
+  std::vector<std::string> names;
+  for (const auto& builtin : kBuiltins) names.emplace_back(builtin.name);
+  return names;
+}
 
 std::string ModelChatTemplates::builtin_for(std::string_view model_type) {
-  return model_type == "gpt_oss" ? kHarmony : "";
+  for (const auto& builtin : kBuiltins)
+    if (model_type == builtin.model_type) return builtin.name;
+  return {};
+}
+
+std::string ModelChatTemplates::builtin_model_type() const {
+  for (const auto& builtin : kBuiltins)
+    if (builtin_ != Builtin::kNone && origin_ == builtin.name) return builtin.model_type;
+  return {};
 }
 
 void ModelChatTemplates::use_builtin(std::string_view name) {
-  SABREWING_CHECK(name == kHarmony, kInvalidArgument,
-                  "[chat template] no built-in renderer \"{}\", expected one of: {}", name,
-                  fmt::join(builtin_names(), ", "));
-  builtin_ = Builtin::kHarmony;
+  if (name == "harmony")
+    builtin_ = Builtin::kHarmony;
+  else if (name == "deepseek_v4")
+    builtin_ = Builtin::kDeepseekV4;
+  else
+    fail(ErrorCode::kInvalidArgument, "[chat template] no built-in renderer \"{}\", expected one of: {}",
+         name, fmt::join(builtin_names(), ", "));
   origin_ = name;
   templates_.clear();
 }
@@ -230,13 +251,19 @@ const ChatTemplate& ModelChatTemplates::select(const std::optional<std::string>&
 }
 
 std::string ModelChatTemplates::render(const ChatRequest& request, const RenderOptions& options) const {
-  return join_parts(render_parts(request, options));
+  if (builtin_ == Builtin::kHarmony) return render_harmony(request, options);
+  if (builtin_ == Builtin::kDeepseekV4) return render_deepseek_v4(request);
+  return render_template(request, options);
 }
 
 std::vector<PromptPart> ModelChatTemplates::render_parts(const ChatRequest& request,
+                                                         const Tokenizer& tokenizer,
                                                          const RenderOptions& options) const {
   if (builtin_ == Builtin::kHarmony) return render_harmony_parts(request, options);
-  return {{render_template(request, options), true}};
+  RenderOptions same_time = options;
+  if (!same_time.now) same_time.now = local_time();
+  return chat::render_guarded(tokenizer, request,
+                              [&](const ChatRequest& changed) { return render(changed, same_time); });
 }
 
 std::string ModelChatTemplates::render_template(const ChatRequest& request,

@@ -65,7 +65,7 @@ class ModelChatTemplates {
   /// cannot be is an error when it is chosen.
   static ModelChatTemplates load(const std::filesystem::path& folder);
 
-  /// Puts a renderer of this library ("harmony") in the place of all templates.
+  /// Puts a renderer of this library ("harmony", "deepseek_v4") in the place of all templates.
   void use_builtin(std::string_view name);
   /// Puts the template in `file` in the place of all templates. Errors name the file.
   void use_file(const std::filesystem::path& file);
@@ -73,6 +73,9 @@ class ModelChatTemplates {
   /// none).
   static std::vector<std::string> builtin_names();
   static std::string builtin_for(std::string_view model_type);
+
+  /// The `model_type` whose format the built-in renderer writes; "" for templates.
+  std::string builtin_model_type() const;
 
   bool empty() const { return templates_.empty() && builtin_ == Builtin::kNone; }
   /// What renders: a file, or the name of a built-in renderer.
@@ -90,14 +93,15 @@ class ModelChatTemplates {
   /// As transformers' `apply_chat_template`: null members of messages are dropped, the names of reasoning
   /// text are aliased, special tokens become variables below the request's own.
   std::string render(const ChatRequest& request, const RenderOptions& options = {}) const;
-  /// The same in parts. A Jinja template gives one part of markup, as it cannot tell what users wrote from
-  /// its own; a built-in renderer keeps the two apart.
-  std::vector<PromptPart> render_parts(const ChatRequest& request, const RenderOptions& options = {}) const;
+  /// The same in parts for the tokenizer, so that added tokens spelled in messages stay text. Only there the
+  /// ids differ from those of the whole text. A token that the template looks for in messages is left to it.
+  std::vector<PromptPart> render_parts(const ChatRequest& request, const Tokenizer& tokenizer,
+                                       const RenderOptions& options = {}) const;
 
  private:
   std::string render_template(const ChatRequest& request, const RenderOptions& options) const;
 
-  enum class Builtin { kNone, kHarmony };
+  enum class Builtin { kNone, kHarmony, kDeepseekV4 };
 
   struct Named {
     std::string origin;  ///< file, for errors

@@ -120,6 +120,14 @@ struct GrammarCompiler::Impl {
   }
 
   /// Called with the lock held.
+  Compiled find(const std::string& key) {
+    const auto found = places.find(key);
+    if (found == places.end()) return nullptr;
+    entries.splice(entries.begin(), entries, found->second);
+    return found->second->grammar;
+  }
+
+  /// Called with the lock held.
   void keep(const std::string& key, const Compiled& grammar) {
     if (grammar->bytes() > limits.cache_bytes) return;
     entries.push_front({key, grammar});
@@ -160,10 +168,7 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(const GrammarSpec& spec)
   std::promise<Impl::Compiled> promise;
   {
     std::unique_lock lock(impl_->mutex);
-    if (const auto found = impl_->places.find(key); found != impl_->places.end()) {
-      impl_->entries.splice(impl_->entries.begin(), impl_->entries, found->second);
-      return found->second->grammar;
-    }
+    if (Impl::Compiled found = impl_->find(key)) return found;
     if (const auto found = impl_->running.find(key); found != impl_->running.end()) {
       const std::shared_future<Impl::Compiled> result = found->second;
       lock.unlock();
@@ -189,6 +194,12 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(const GrammarSpec& spec)
   }
   promise.set_value(grammar);
   return grammar;
+}
+
+std::shared_ptr<const Grammar> GrammarCompiler::find(const GrammarSpec& spec) {
+  const std::string key = key_of(spec);
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->find(key);
 }
 
 std::size_t GrammarCompiler::cached() const {

@@ -89,6 +89,8 @@ class GrammarCompiler {
   /// Throws `Error{kInvalidArgument}` for what is malformed, too large or cannot be enforced, with the
   /// reason.
   std::shared_ptr<const Grammar> compile(const GrammarSpec& spec);
+  /// The grammar when it is in the cache, else null.
+  std::shared_ptr<const Grammar> find(const GrammarSpec& spec);
 
   /// Compiled grammars held in the cache.
   std::size_t cached() const;

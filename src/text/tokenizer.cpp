@@ -1,5 +1,8 @@
 #include "text/tokenizer.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "core/error.h"
 #include "text/byte_level.h"
 #include "text/tokenizer_impl.h"
@@ -7,14 +10,21 @@
 
 namespace sabrewing::text {
 
-std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens,
-                                            bool parse_special) const {
+namespace {
+
+void check_utf8(std::string_view text) {
   if (const auto bad = find_invalid_utf8(text)) {
     fail(ErrorCode::kInvalidArgument, "[tokenizer] the text is not valid UTF-8: byte 0x{:02x} at position {}",
          static_cast<unsigned>(static_cast<unsigned char>(text[*bad])), *bad);
   }
+}
+
+}  // namespace
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens,
+                                            bool parse_special) const {
+  check_utf8(text);
   std::vector<std::int32_t> ids;
-  if (add_special_tokens) ids = impl_->prefix;
   SearchBudget budget(text.size());
   const auto encode_piece = [&](std::string_view piece) { impl_->bpe.encode(piece, ids); };
   for (const auto& part : impl_->raw_added.cut(text, parse_special)) {
@@ -33,8 +43,41 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
       }
     }
   }
-  if (add_special_tokens) ids.insert(ids.end(), impl_->suffix.begin(), impl_->suffix.end());
+  return add_special_tokens ? with_special_tokens(std::move(ids)) : ids;
+}
+
+std::vector<std::int32_t> Tokenizer::encode_plain(std::string_view text) const {
+  check_utf8(text);
+  std::vector<std::int32_t> ids;
+  SearchBudget budget(text.size());
+  std::string normalized;
+  if (!impl_->normalizer.empty()) text = normalized = impl_->normalizer.apply(text, budget);
+  impl_->pretokenizer.apply(text, budget, [&](std::string_view piece) { impl_->bpe.encode(piece, ids); });
   return ids;
+}
+
+std::vector<std::int32_t> Tokenizer::with_special_tokens(std::vector<std::int32_t> ids) const {
+  ids.insert(ids.begin(), impl_->prefix.begin(), impl_->prefix.end());
+  ids.insert(ids.end(), impl_->suffix.begin(), impl_->suffix.end());
+  return ids;
+}
+
+std::vector<Tokenizer::AddedSpan> Tokenizer::added_tokens(std::string_view text) const {
+  std::vector<AddedSpan> spans;
+  for (const auto& part : impl_->raw_added.cut(text, true)) {
+    if (part.id) {
+      spans.push_back({*part.id, part.begin, part.end});
+      continue;
+    }
+    for (const auto& inner :
+         impl_->normalized_added.cut(text.substr(part.begin, part.end - part.begin), true))
+      if (inner.id) spans.push_back({*inner.id, part.begin + inner.begin, part.begin + inner.end});
+  }
+  return spans;
+}
+
+std::size_t Tokenizer::unfinished_token(std::string_view text) const {
+  return std::min(impl_->raw_added.unfinished(text), impl_->normalized_added.unfinished(text));
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const {

@@ -29,6 +29,24 @@ class Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens = false,
                                    bool parse_special = true) const;
 
+  /// Ids of UTF-8 text in which nothing is an added token, whatever it spells.
+  std::vector<std::int32_t> encode_plain(std::string_view text) const;
+  /// The ids with what the post-processor puts around those of a text.
+  std::vector<std::int32_t> with_special_tokens(std::vector<std::int32_t> ids) const;
+
+  /// A token of `tokenizer.json`'s `added_tokens` in a text, with the white space that it takes.
+  struct AddedSpan {
+    std::int32_t id;
+    std::size_t begin;
+    std::size_t end;
+  };
+  /// The added tokens that `encode` finds in the text, in order; those that are looked for in normalized text
+  /// only where they stand as they are.
+  std::vector<AddedSpan> added_tokens(std::string_view text) const;
+  /// Where the text's end begins that more text could complete to an added token; its size when there is
+  /// none.
+  std::size_t unfinished_token(std::string_view text) const;
+
   /// Text of ids; malformed UTF-8 becomes U+FFFD. Throws `Error{kInvalidArgument}` for an id without a token.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const;
 

@@ -8,10 +8,19 @@ std::string join_parts(const std::vector<PromptPart>& parts) {
   return out;
 }
 
+void truncate_parts(std::vector<PromptPart>& parts, std::size_t size) {
+  std::size_t kept = 0;
+  while (kept < parts.size() && size >= parts[kept].text.size()) size -= parts[kept++].text.size();
+  if (kept == parts.size()) return;
+  parts[kept].text.resize(size);
+  parts.resize(size > 0 ? kept + 1 : kept);
+}
+
 std::vector<std::int32_t> encode_parts(const Tokenizer& tokenizer, const std::vector<PromptPart>& parts) {
   std::vector<std::int32_t> ids;
   for (const PromptPart& part : parts) {
-    const std::vector<std::int32_t> more = tokenizer.encode(part.text, false, part.is_markup);
+    const std::vector<std::int32_t> more =
+        part.is_markup ? tokenizer.encode(part.text) : tokenizer.encode_plain(part.text);
     ids.insert(ids.end(), more.begin(), more.end());
   }
   return ids;

@@ -9,15 +9,12 @@
 #include "cli/progress.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/mapped_file.h"
 #include "engine/kv_cache.h"
 #include "server/server.h"
 #include "text/chat/parser.h"
 
 namespace sabrewing::cli {
 namespace {
-
-constexpr std::size_t kTemplateLimit = std::size_t{4} << 20;
 
 struct Options {
   ModelOptions model;
@@ -29,7 +26,6 @@ struct Options {
   std::string kv_cache_dtype = "auto";
   std::size_t kv_cache_bytes = std::size_t{1} << 30;
   std::optional<double> memory_share;
-  std::string chat_template;
   std::string tool_parser;
   std::string reasoning_parser;
   bool auto_tools = false;
@@ -86,9 +82,7 @@ void choose_parsers(const Options& options, const engine::LoadedModel& model,
   };
   check("--tool-call-parser", options.tool_parser, text::tool_parser_names());
   check("--reasoning-parser", options.reasoning_parser, text::reasoning_parser_names());
-  std::string source = service.chat_template;
-  if (source.empty() && model.chat_templates) source = model.chat_templates->source("default");
-  const text::ChatParserDefaults fitting = text::default_parsers(model.decoder->spec().model_type, source);
+  const text::ChatParserDefaults fitting = model.chat_parsers();
   const auto choose = [](const std::string& asked, const std::string& fits) {
     if (asked.empty() || asked == "auto") return fits;
     return asked == "none" ? std::string() : asked;
@@ -122,9 +116,9 @@ void print_table(const Options& options, const engine::LoadedModel& model, const
              format_bytes(engine::Engine::workspace_bytes(*model.decoder, options.engine)));
   const auto or_none = [](const std::string& name) { return name.empty() ? "none" : name; };
   fmt::print(stderr, "chat        template {}, tool calls {}, reasoning {}\n",
-             !options.chat_template.empty() ? options.chat_template
-             : model.chat_templates         ? "of the model"
-                                            : "none",
+             !options.model.chat_template.empty() ? options.model.chat_template
+             : model.chat_templates               ? model.chat_templates->origin()
+                                                  : "none",
              or_none(service.tool_parser), or_none(service.reasoning_parser));
   fmt::print(stderr, "clients     model {}; {}; {} connections at most\n", join(service.model_names),
              service.api_keys.empty() ? "no API key" : "API key needed", options.http.connections);
@@ -154,8 +148,6 @@ int serve(Options options) {
   server::HttpServer http(options.host, options.port, options.http);
   engine::LoadedModel model = engine::open_model(options.model.load_options());
   server::ServiceOptions& service = options.service;
-  if (!options.chat_template.empty())
-    service.chat_template = read_text_file(options.chat_template, kTemplateLimit);
   if (service.model_names.empty()) service.model_names = {options.model.model};
   service.version = SABREWING_VERSION;
   if (options.has_seed) service.seed = options.seed;
@@ -231,7 +223,9 @@ void add_serve(CLI::App& app, Action& action) {
   add_flag_option(*command, "--served-model-name", options->service.model_names,
                   "Names that clients may use, the first in answers (default: MODEL)");
   add_engine_flags(*command, *options);
-  add_flag_option(*command, "--chat-template", options->chat_template, "File with a Jinja template");
+  add_flag_option(
+      *command, "--chat-template", options->model.chat_template,
+      "Jinja file, or a built-in renderer (harmony, deepseek_v4), instead of the model's template");
   add_flag_option(*command, "--tool-call-parser", options->tool_parser,
                   "How the model writes tool calls; auto: what fits it, none: as text");
   add_flag_option(*command, "--reasoning-parser", options->reasoning_parser,

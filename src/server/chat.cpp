@@ -35,11 +35,19 @@ struct ChatRequest {
   OutputOptions output;
 };
 
-void read_lengths(Fields& fields, const Service& service, ChatRequest& request) {
+/// The answer's length as the request gives it, and the field that does.
+struct AskedLength {
+  std::optional<std::int64_t> tokens;
+  const char* field = "max_completion_tokens";
+};
+
+AskedLength read_lengths(Fields& fields, const Service& service, ChatRequest& request) {
   engine::SamplingParams& params = request.generation.common.sampling;
-  const auto newer = fields.integer("max_completion_tokens", 1, kMostTokens);
-  const auto older = fields.integer("max_tokens", 1, kMostTokens);
-  params.max_tokens = newer.value_or(older.value_or(kMostTokens));
+  AskedLength asked;
+  asked.tokens = fields.integer("max_completion_tokens", 1, kMostTokens);
+  if (const auto older = fields.integer("max_tokens", 1, kMostTokens); older && !asked.tokens)
+    asked = {older, "max_tokens"};
+  params.max_tokens = asked.tokens.value_or(kMostTokens);
   const std::int64_t most = service.options().max_logprobs;
   request.logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs", 0, most);
@@ -50,6 +58,7 @@ void read_lengths(Fields& fields, const Service& service, ChatRequest& request) 
     request.prompt_logprobs = true;
     request.generation.common.prompt_logprobs = prompt;
   }
+  return asked;
 }
 
 ChatRequest read_request(const OrderedJson& body, const Service& service, const Exchange& exchange) {
@@ -61,7 +70,7 @@ ChatRequest read_request(const OrderedJson& body, const Service& service, const 
   request.stream = read_stream_options(fields);
   request.output = read_output_options(fields);
   read_sampling(fields, service, generation);
-  read_lengths(fields, service, request);
+  const AskedLength length = read_lengths(fields, service, request);
   check_sampling(fields, service, generation.common.sampling);
   fields.refuse("audio", "this server answers with text only");
   if (const OrderedJson* kinds = fields.array("modalities"))
@@ -74,11 +83,12 @@ ChatRequest read_request(const OrderedJson& body, const Service& service, const 
   OrderedJson messages = read_messages(fields);
   if (fields.boolean("echo").value_or(false) && messages.back()["role"] == "assistant")
     request.echo = messages.back()["content"].get<std::string>();
-  request.prompt = render_chat(fields, service, std::move(messages), request.tools.tools);
   const bool special = fields.boolean("add_special_tokens").value_or(false);
-  std::vector<std::int32_t> ids = service.encode(request.prompt, special, "messages");
+  auto [text, ids] = render_chat(fields, service, std::move(messages), request.tools.tools, special);
+  request.prompt = std::move(text);
   truncate_prompt(fields, service, ids);
   if (ids.empty()) fields.fail("messages", "the prompt is empty");
+  service.check_answer_length(length.tokens, ids.size(), length.field);
   generation.prompts.push_back(std::move(ids));
   restrict_answer(service, request.tools, read_content_format(fields), &request.prompt, generation);
   // A parser needs to see the markup; it drops what is none of the answer.
@@ -300,7 +310,7 @@ void handle_chat(const std::shared_ptr<Service>& service, const ExchangePtr& exc
   const auto chat =
       std::make_shared<Chat>(service, exchange, read_request(read_body(*exchange), *service, *exchange));
   start_generation(
-      *service, chat->take_generation(), exchange,
+      service, chat->take_generation(), exchange,
       [chat](std::size_t index, const engine::RequestUpdate& update) { chat->hear(index, update); });
 }
 

@@ -1,6 +1,11 @@
 #include "server/chat_messages.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <iterator>
+#include <set>
 
 #include "server/errors.h"
 #include "text/utf8.h"
@@ -10,7 +15,7 @@ namespace {
 
 constexpr std::size_t kMostMessages = 16384;
 constexpr std::size_t kMostTools = 1024;
-constexpr std::size_t kNameBytes = 256;
+constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool"};
 
 [[noreturn]] void refuse(const std::string& path, std::string_view why, std::string code = {}) {
   throw ApiError(400, fmt::format("{}: {}", path, why), path, std::move(code));
@@ -92,7 +97,12 @@ OrderedJson read_messages(Fields& fields) {
     Fields message((*messages)[i], where + ".");
     const auto role = message.string("role", 64);
     if (!role || role->empty()) refuse(where + ".role", "is missing");
-    for (const char* name : {"reasoning", "reasoning_content", "name", "tool_call_id"}) message.string(name);
+    if (std::find(std::begin(kRoles), std::end(kRoles), *role) == std::end(kRoles))
+      refuse(where + ".role", fmt::format("{} is not known: {} expected", text::one_line("\"" + *role + "\""),
+                                          fmt::join(kRoles, ", ")));
+    for (const char* name : {"reasoning", "reasoning_content", "name"}) message.string(name);
+    if (!message.string("tool_call_id") && *role == "tool")
+      refuse(where + ".tool_call_id", "is missing: the id of the call that the message answers");
     OrderedJson copy = (*messages)[i];
     if (copy.contains("content")) copy["content"] = read_content(copy["content"], where + ".content");
     if (const OrderedJson* calls = message.find("tool_calls")) {
@@ -112,7 +122,18 @@ OrderedJson read_messages(Fields& fields) {
   return result;
 }
 
-void check_tool(const OrderedJson& tool, const std::string& path) {
+void check_tool_name(std::string_view name, const std::string& path, std::size_t longest) {
+  const bool legal = std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  });
+  if (!legal || name.empty() || name.size() > longest)
+    refuse(path, fmt::format("{} is no name of a function: 1 to {} letters, digits, '_' and '-' expected",
+                             text::one_line(fmt::format("\"{}\"", name), 200), longest));
+}
+
+namespace {
+
+void check_tool(const OrderedJson& tool, const std::string& path, std::size_t longest_name) {
   Fields fields(tool, path + ".");
   const std::string type = fields.string("type").value_or("");
   if (type != "function")
@@ -122,13 +143,27 @@ void check_tool(const OrderedJson& tool, const std::string& path) {
   const OrderedJson* function = fields.object("function");
   if (function == nullptr) refuse(path + ".function", "is missing");
   Fields inner(*function, path + ".function.");
-  const auto name = inner.string("name", kNameBytes);
-  if (!name || name->empty()) refuse(path + ".function.name", "is missing");
+  const auto name = inner.string("name");
+  if (!name) refuse(path + ".function.name", "is missing");
+  check_tool_name(*name, path + ".function.name", longest_name);
   inner.string("description");
   inner.object("parameters");
 }
 
-ToolChoice read_tools(Fields& fields, const Service& service) {
+}  // namespace
+
+void check_tools(const OrderedJson& tools, std::size_t longest_name) {
+  std::set<std::string, std::less<>> names;
+  for (std::size_t i = 0; i < tools.size(); ++i) {
+    const std::string path = fmt::format("tools[{}]", i);
+    check_tool(tools[i], path, longest_name);
+    const auto& name = tools[i]["function"]["name"].get_ref<const std::string&>();
+    if (!names.insert(name).second)
+      refuse(path + ".function.name", fmt::format("two tools are named {}", name));
+  }
+}
+
+ToolChoice read_tools(Fields& fields, const Service& service, std::size_t longest_name) {
   ToolChoice result;
   result.parallel_calls = fields.boolean("parallel_tool_calls").value_or(true);
   fields.refuse("functions", "use tools");
@@ -138,8 +173,7 @@ ToolChoice read_tools(Fields& fields, const Service& service) {
   if (tools != nullptr && tools->size() > kMostTools)
     fields.fail("tools", fmt::format("{} tools, at most {}", tools->size(), kMostTools));
   const bool any = tools != nullptr && !tools->empty();
-  if (any)
-    for (std::size_t i = 0; i < tools->size(); ++i) check_tool((*tools)[i], fmt::format("tools[{}]", i));
+  if (any) check_tools(*tools, longest_name);
   if (choice == nullptr) {
     result.kind = any ? ToolChoice::Kind::kAuto : ToolChoice::Kind::kNone;
   } else if (choice->is_string()) {
@@ -173,8 +207,8 @@ ToolChoice read_tools(Fields& fields, const Service& service) {
   return result;
 }
 
-std::string render_chat(Fields& fields, const Service& service, OrderedJson messages,
-                        const OrderedJson& tools) {
+engine::ChatPrompt render_chat(Fields& fields, const Service& service, OrderedJson messages,
+                               const OrderedJson& tools, bool add_special_tokens) {
   text::ChatRequest chat;
   const bool continued = fields.boolean("continue_final_message").value_or(false);
   chat.add_generation_prompt = fields.boolean("add_generation_prompt").value_or(!continued);
@@ -189,7 +223,16 @@ std::string render_chat(Fields& fields, const Service& service, OrderedJson mess
   fields.refuse("chat_template", "the server's own template is used");
   chat.tools = tools;
   chat.messages = std::move(messages);
-  if (!continued) return service.render(chat);
+  // Most templates know no developer and would leave the message out.
+  const auto& templates = service.model().chat_templates;
+  const bool knows_developer =
+      templates && (!templates->builtin_model_type().empty() ||
+                    templates->source("default").find("developer") != std::string::npos);
+  if (!knows_developer)
+    for (OrderedJson& message : chat.messages)
+      if (message["role"] == "developer") message["role"] = "system";
+  std::vector<text::PromptPart> parts = service.render(chat);
+  if (!continued) return {text::join_parts(parts), service.encode_chat(parts, add_special_tokens)};
 
   // The prompt ends where the last message's text does.
   const OrderedJson& last = chat.messages.back();
@@ -197,14 +240,15 @@ std::string render_chat(Fields& fields, const Service& service, OrderedJson mess
   const std::size_t end = text.find_last_not_of(" \t\r\n\f\v");
   const std::string trimmed = end == std::string::npos ? std::string() : text.substr(0, end + 1);
   if (trimmed.empty()) fields.fail("continue_final_message", "the last message has no text");
-  std::string rendered = service.render(chat);
+  std::string rendered = text::join_parts(parts);
   const std::size_t at = rendered.rfind(trimmed);
   if (at == std::string::npos)
     fields.fail("continue_final_message", "the chat template does not show the last message's text");
   // Templates that strip leave the shorter text; then the prompt ends with it.
   const bool whole = rendered.compare(at, text.size(), text) == 0;
   rendered.resize(at + (whole ? text.size() : trimmed.size()));
-  return rendered;
+  text::truncate_parts(parts, rendered.size());
+  return {std::move(rendered), service.encode_chat(parts, add_special_tokens)};
 }
 
 }  // namespace sabrewing::server

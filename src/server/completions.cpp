@@ -34,7 +34,7 @@ std::vector<std::int32_t> read_ids(const OrderedJson& list) {
   return *Fields(wrapped).ids("prompt", list.size());
 }
 
-/// A text, a list of ids, or a list of either.
+/// A text, a list of ids, or a list of texts or of such lists.
 void read_prompts(Fields& fields, const Service& service, CompletionRequest& request) {
   const OrderedJson* prompt = fields.find("prompt");
   if (prompt == nullptr)
@@ -69,7 +69,11 @@ void read_prompts(Fields& fields, const Service& service, CompletionRequest& req
   const auto most = static_cast<std::size_t>(service.options().max_prompts);
   if (prompt->empty() || prompt->size() > most)
     fields.fail("prompt", fmt::format("{} prompts: 1 to {} expected", prompt->size(), most));
-  for (const OrderedJson& one : *prompt) add(one);
+  for (const OrderedJson& one : *prompt) {
+    if (one.is_string() != prompt->front().is_string())
+      fields.fail("prompt", "texts and lists of token ids in one list");
+    add(one);
+  }
 }
 
 CompletionRequest read_request(const OrderedJson& body, const Service& service, const Exchange& exchange) {
@@ -86,9 +90,9 @@ CompletionRequest read_request(const OrderedJson& body, const Service& service, 
   restrict_answer(service, {}, read_content_format(fields), nullptr, generation);
 
   engine::SamplingParams& params = generation.common.sampling;
-  const std::int64_t tokens =
-      fields.integer("max_tokens", 0, kMostTokens)
-          .value_or(fields.integer("max_completion_tokens", 0, kMostTokens).value_or(kDefaultTokens));
+  const auto asked = fields.integer("max_tokens", 0, kMostTokens);
+  const auto newer = fields.integer("max_completion_tokens", 0, kMostTokens);
+  const std::int64_t tokens = asked.value_or(newer.value_or(kDefaultTokens));
   generation.common.prompt_only = tokens == 0;
   params.max_tokens = std::max<std::int64_t>(tokens, 1);
   const std::int64_t most = service.options().max_logprobs;
@@ -104,6 +108,9 @@ CompletionRequest read_request(const OrderedJson& body, const Service& service, 
   }
   check_sampling(fields, service, params);
   read_prompts(fields, service, request);
+  for (const std::vector<std::int32_t>& prompt : generation.prompts)
+    service.check_answer_length(asked ? asked : newer, prompt.size(),
+                                asked ? "max_tokens" : "max_completion_tokens");
   const auto answers = static_cast<std::int64_t>(generation.prompts.size()) * generation.choices;
   if (answers > service.options().max_answers)
     fields.fail("n",
@@ -253,7 +260,7 @@ void Completion::finish() {
 void handle_completions(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const auto completion = std::make_shared<Completion>(
       service, exchange, read_request(read_body(*exchange), *service, *exchange));
-  start_generation(*service, completion->take_generation(), exchange,
+  start_generation(service, completion->take_generation(), exchange,
                    [completion](std::size_t index, const engine::RequestUpdate& update) {
                      completion->hear(index, update);
                    });

@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "engine/grammar_mask.h"
 #include "server/answer_grammar.h"
 #include "server/errors.h"
 #include "text/utf8.h"
@@ -154,10 +153,8 @@ void restrict_answer(const Service& service, const ToolChoice& tool_choice,
   try {
     std::optional<AnswerGrammar> wanted = answer_grammar(service, tool_choice, format, chat_prompt);
     if (!wanted) return;
-    std::shared_ptr<const text::Grammar> grammar = service.grammars(field.c_str()).compile(wanted->spec);
-    request.make_mask = [grammar, marker = std::move(wanted->marker), ends = service.model().eos_ids] {
-      return std::make_shared<engine::GrammarMask>(grammar, marker, ends);
-    };
+    service.grammars(field.c_str());  // refuses where there is no compiler
+    request.restriction = {std::move(wanted->spec), std::move(wanted->marker), field};
   } catch (const Error& error) {
     ApiError refusal = to_api_error(error);
     refusal.param = field;

@@ -33,10 +33,10 @@ std::optional<ContentFormat> read_content_format(Fields& fields);
 /// the schema beside the type (Responses API) or in "json_schema" (chat completions). `field` names it.
 std::optional<ContentFormat> read_format(const OrderedJson& format, const std::string& field);
 
-/// Sets `request.make_mask` where content format or tool choice restrict the answer to `chat_prompt`, null
+/// Sets `request.restriction` where content format or tool choice restrict the answer to `chat_prompt`, null
 /// for a plain completion. What they say applies after the reasoning of a chat; a required call is written as
 /// the tool parser expects it. The only place that turns a request into a token mask. Throws `ApiError{400}`
-/// for what cannot be compiled.
+/// for what cannot be forced; the grammar is compiled when the answer starts.
 void restrict_answer(const Service& service, const ToolChoice& tool_choice,
                      std::optional<ContentFormat> format, const std::string* chat_prompt,
                      GenerationRequest& request);

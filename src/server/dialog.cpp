@@ -21,9 +21,10 @@ DialogRequest prepare_dialog(const Service& service, const Dialog& dialog,
   if (dialog.continue_last) body["continue_final_message"] = true;
   Fields fields(body);
   DialogRequest result;
-  result.tools = read_tools(fields, service);
-  result.prompt = render_chat(fields, service, read_messages(fields), result.tools.tools);
-  request.prompts.push_back(service.encode(result.prompt, false, "messages"));
+  result.tools = read_tools(fields, service, kLongToolNameBytes);
+  engine::ChatPrompt prompt = render_chat(fields, service, read_messages(fields), result.tools.tools, false);
+  result.prompt = std::move(prompt.text);
+  request.prompts.push_back(std::move(prompt.ids));
   restrict_answer(service, result.tools, std::move(format), &result.prompt, request);
   if (has_parser(service)) request.common.skip_special_tokens = false;
   return result;

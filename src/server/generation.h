@@ -3,11 +3,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/request.h"
 #include "server/http.h"
 #include "server/service.h"
+#include "text/grammar.h"
 
 namespace sabrewing::server {
 
@@ -16,8 +19,13 @@ struct GenerationRequest {
   std::vector<std::vector<std::int32_t>> prompts;
   std::int64_t choices = 1;
   engine::Request common;  ///< everything but prompt and mask; with a seed choice i samples by seed + i
-  /// Makes the mask of one answer; empty: none.
-  std::function<std::shared_ptr<engine::TokenMask>()> make_mask;
+  /// What the answers have to match.
+  struct Restriction {
+    text::GrammarSpec grammar;
+    std::vector<std::int32_t> marker;  ///< the grammar applies behind these tokens; none: from the start
+    std::string field;                 ///< of the request, for refusals
+  };
+  std::optional<Restriction> restriction;
 };
 
 /// Hears of answer `index` = prompt * choices + choice, on the client's thread, in order; until every answer
@@ -26,8 +34,9 @@ using GenerationListener = std::function<void(std::size_t index, const engine::R
 
 /// Submits every answer. When the client leaves, all are aborted, and the listener still hears of their end.
 /// Throws `ApiError` when the engine refuses one (503: no room, or shutting down); the listener is then
-/// never called and nothing runs on.
-void start_generation(const Service& service, const GenerationRequest& request, const ExchangePtr& exchange,
-                      GenerationListener listener);
+/// never called and nothing runs on. A grammar that is not compiled yet is compiled on a thread of its own,
+/// which then submits; what it refuses becomes the answer of the exchange.
+void start_generation(const std::shared_ptr<Service>& service, GenerationRequest request,
+                      const ExchangePtr& exchange, GenerationListener listener);
 
 }  // namespace sabrewing::server

@@ -34,10 +34,10 @@ void handle_models(const std::shared_ptr<Service>& service, const ExchangePtr& e
 void handle_tokenizer_info(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   service->tokenizer("tokenizer_info");
   OrderedJson info = {{"bos_token", nullptr}, {"eos_token", nullptr}, {"pad_token", nullptr}};
-  std::string source = service->options().chat_template;
+  std::string source;
   if (const auto& templates = service->model().chat_templates) {
     info.update(templates->special_tokens());
-    if (source.empty()) source = templates->source("default");
+    source = templates->source("default");
   }
   info["chat_template"] = source.empty() ? OrderedJson() : OrderedJson(source);
   info["vocab_size"] = service->engine().vocabulary();

@@ -6,6 +6,7 @@
 
 #include "server/answer.h"
 #include "server/answer_parser.h"
+#include "server/chat_messages.h"
 #include "server/dialog.h"
 #include "server/errors.h"
 #include "server/routes.h"
@@ -77,6 +78,8 @@ void add_message(const OrderedJson& message, const std::string& path, OrderedJso
       continue;  // nobody can read it
     } else if (type == "tool_use" && role == "assistant") {
       const OrderedJson* input = block.object("input");
+      for (const char* name : {"id", "name"})
+        if (!block.string(name)) block.fail(name, "is missing");
       calls.push_back({{"id", block.string("id").value_or("")},
                        {"type", "function"},
                        {"function",
@@ -84,6 +87,7 @@ void add_message(const OrderedJson& message, const std::string& path, OrderedJso
                          {"arguments", input == nullptr ? "{}" : dump(*input)}}}});
     } else if (type == "tool_result" && role == "user") {
       const OrderedJson* result = block.find("content");
+      if (!block.string("tool_use_id")) block.fail("tool_use_id", "is missing");
       std::string shown = result == nullptr ? std::string() : text_of(*result, where + ".content");
       if (block.boolean("is_error").value_or(false)) shown.insert(0, "Error: ");
       messages.push_back(
@@ -107,6 +111,7 @@ OrderedJson read_tool(const OrderedJson& tool, const std::string& path) {
     refuse(path + ".type",
            fmt::format("{} tools are not supported, only \"custom\"", text::one_line("\"" + type + "\"")));
   OrderedJson function = {{"name", fields.string("name").value_or("")}};
+  check_tool_name(function["name"].get_ref<const std::string&>(), path + ".name", kLongToolNameBytes);
   if (auto description = fields.string("description")) function["description"] = std::move(*description);
   if (const OrderedJson* schema = fields.object("input_schema")) function["parameters"] = *schema;
   if (fields.boolean("strict").value_or(false)) function["strict"] = true;
@@ -199,6 +204,7 @@ MessageRequest read_request(const OrderedJson& body, const Service& service, con
   fields.refuse("container", "this server runs no code");
   fields.ignore({"service_tier", "context_management", "betas", "inference_geo", "cache_control"});
   request.dialog = prepare_dialog(service, dialog, std::move(format), request.generation);
+  service.check_answer_length(most, request.generation.prompts.front().size(), "max_tokens");
   request.headers = ignored_header(fields);
   return request;
 }
@@ -295,6 +301,7 @@ class Message {
         return delta({{"type", "text_delta"}, {"text", piece.text}});
       case ChatDelta::Kind::kToolCall:
         calls_ = true;
+        close();
         arguments_.clear();
         return open({{"type", "tool_use"},
                      {"id", piece.id.empty() ? random_id("toolu_") : piece.id},
@@ -367,7 +374,7 @@ Response messages_error(const ApiError& error) {
 void handle_messages(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const OrderedJson body = read_body(*exchange);
   auto message = std::make_shared<Message>(service, exchange, read_request(body, *service, *exchange));
-  start_generation(*service, message->take_generation(), exchange,
+  start_generation(service, message->take_generation(), exchange,
                    [message](std::size_t, const engine::RequestUpdate& update) { message->hear(update); });
 }
 

@@ -69,6 +69,8 @@ void add_items(const OrderedJson& items, OrderedJson& messages) {
       if (!reasoning.empty()) message["reasoning_content"] = reasoning;
     } else if (type == "function_call") {
       const auto arguments = item.string("arguments");
+      for (const char* name : {"call_id", "name"})
+        if (!item.string(name)) item.fail(name, "is missing");
       assistant(messages, open)["tool_calls"].push_back(
           {{"id", item.string("call_id").value_or("")},
            {"type", "function"},
@@ -76,6 +78,7 @@ void add_items(const OrderedJson& items, OrderedJson& messages) {
             {{"name", item.string("name").value_or("")}, {"arguments", arguments.value_or("{}")}}}});
     } else if (type == "function_call_output") {
       open = false;
+      if (!item.string("call_id")) item.fail("call_id", "is missing");
       messages.push_back({{"role", "tool"},
                           {"tool_call_id", item.string("call_id").value_or("")},
                           {"content", text_or_empty(item.find("output"), path + ".output")}});
@@ -93,6 +96,7 @@ OrderedJson read_tool(const OrderedJson& tool, const std::string& path) {
     refuse(path + ".type",
            fmt::format("{} tools are not supported, only functions", text::one_line("\"" + type + "\"")));
   OrderedJson function = {{"name", fields.string("name").value_or("")}};
+  check_tool_name(function["name"].get_ref<const std::string&>(), path + ".name");
   if (auto description = fields.string("description")) function["description"] = std::move(*description);
   if (const OrderedJson* parameters = fields.object("parameters")) function["parameters"] = *parameters;
   if (fields.boolean("strict").value_or(false)) function["strict"] = true;
@@ -210,6 +214,7 @@ ResponseRequest read_request(const OrderedJson& body, const Service& service, co
     inner.ignore({"verbosity"});
   }
   request.dialog = prepare_dialog(service, dialog, std::move(format), request.generation);
+  service.check_answer_length(most, request.generation.prompts.front().size(), "max_output_tokens");
   request.shown = {{"id", request.id},
                    {"object", "response"},
                    {"created_at", unix_seconds()},
@@ -374,11 +379,12 @@ class ResponseAnswer {
     } else if (cut) {
       shown["incomplete_details"] = {{"reason", "max_output_tokens"}};
     }
-    shown["usage"] = {{"input_tokens", update.usage.prompt_tokens},
-                      {"input_tokens_details", {{"cached_tokens", update.usage.cached_tokens}}},
-                      {"output_tokens", update.usage.completion_tokens},
-                      {"output_tokens_details", {{"reasoning_tokens", parser_.reasoning_tokens()}}},
-                      {"total_tokens", update.usage.prompt_tokens + update.usage.completion_tokens}};
+    shown["usage"] = {
+        {"input_tokens", update.usage.prompt_tokens},
+        {"input_tokens_details", {{"cached_tokens", update.usage.cached_tokens}, {"cache_write_tokens", 0}}},
+        {"output_tokens", update.usage.completion_tokens},
+        {"output_tokens_details", {{"reasoning_tokens", parser_.reasoning_tokens()}}},
+        {"total_tokens", update.usage.prompt_tokens + update.usage.completion_tokens}};
     if (request_.store && !failed) keep();
     if (!request_.stream) {
       Response http = json_response(shown);
@@ -422,7 +428,7 @@ std::string id_of(const Exchange& exchange) {
 void handle_responses(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const OrderedJson body = read_body(*exchange);
   auto answer = std::make_shared<ResponseAnswer>(service, exchange, read_request(body, *service, *exchange));
-  start_generation(*service, answer->take_generation(), exchange,
+  start_generation(service, answer->take_generation(), exchange,
                    [answer](std::size_t, const engine::RequestUpdate& update) { answer->hear(update); });
 }
 

@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/log.h"
 #include "server/errors.h"
@@ -153,12 +154,15 @@ void dispatch(const std::shared_ptr<Service>& service, const ExchangePtr& exchan
     if (!cors.empty()) out = std::make_shared<WithHeaders>(exchange, std::move(cors));
     find_route(*service, request).handler(service, out);
   } catch (...) {
-    const ApiError error = current_api_error();
-    Response response =
-        request.path.starts_with("/v1/messages") ? messages_error(error) : error_response(error);
-    if (!error.allow.empty()) response.headers.push_back({"Allow", error.allow});
-    out->respond(std::move(response));
+    respond_error(*out, current_api_error());
   }
+}
+
+void respond_error(Exchange& exchange, const ApiError& error) {
+  const bool anthropic = exchange.request().path.starts_with("/v1/messages");
+  Response response = anthropic ? messages_error(error) : error_response(error);
+  if (!error.allow.empty()) response.headers.push_back({"Allow", error.allow});
+  exchange.respond(std::move(response));
 }
 
 }  // namespace sabrewing::server

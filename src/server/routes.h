@@ -42,8 +42,10 @@ void handle_response_cancel(const std::shared_ptr<Service>& service, const Excha
 void handle_messages(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 void handle_count_tokens(const std::shared_ptr<Service>& service, const ExchangePtr& exchange);
 
-/// The error as Anthropic's clients expect it: {"type": "error", "error": {"type", "message"}}.
 struct ApiError;
+/// Answers with the error in the form of the route's protocol.
+void respond_error(Exchange& exchange, const ApiError& error);
+/// The error as Anthropic's clients expect it: {"type": "error", "error": {"type", "message"}}.
 Response messages_error(const ApiError& error);
 
 /// Checks key, path and method of a request, runs its route and answers with the error where one is due.

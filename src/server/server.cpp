@@ -1,68 +1,12 @@
 #include "server/server.h"
 
-#include <condition_variable>
-#include <deque>
-#include <functional>
-#include <mutex>
-#include <thread>
+#include <utility>
 
 #include "core/log.h"
 #include "server/routes.h"
+#include "server/workers.h"
 
 namespace sabrewing::server {
-namespace {
-
-/// Threads that run tasks in the order they came. As many tasks wait as there are connections.
-class Workers {
- public:
-  explicit Workers(int count) {
-    for (int i = 0; i < count; ++i) threads_.emplace_back([this] { run(); });
-  }
-  /// Drops what waits.
-  ~Workers() {
-    {
-      const std::lock_guard lock(mutex_);
-      ending_ = true;
-      tasks_.clear();
-    }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
-  Workers(const Workers&) = delete;
-  Workers& operator=(const Workers&) = delete;
-
-  void push(std::function<void()> task) {
-    {
-      const std::lock_guard lock(mutex_);
-      tasks_.push_back(std::move(task));
-    }
-    wake_.notify_one();
-  }
-
- private:
-  void run() {
-    for (;;) {
-      std::function<void()> task;
-      {
-        std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return ending_ || !tasks_.empty(); });
-        if (ending_) return;
-        task = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-      task();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
-  bool ending_ = false;
-  std::vector<std::thread> threads_;
-};
-
-}  // namespace
-
 void run_server(HttpServer& http, const std::shared_ptr<Service>& service, const RunOptions& options) {
   service->http_counts = [&http] { return http.counts(); };
   if (options.catch_signals)

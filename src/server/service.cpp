@@ -17,6 +17,10 @@ constexpr std::size_t kRequestIdBytes = 256;
 /// Normalization may shorten text by this factor (Hangul syllables from their parts).
 constexpr std::size_t kShortening = 3;
 
+/// Grammars that are compiled at a time, so that a slow one does not stop the next.
+constexpr int kCompilers = 2;
+constexpr std::size_t kMostCompilations = 64;
+
 bool is_token_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
          c == '.' || c == ':';
@@ -25,9 +29,14 @@ bool is_token_character(char c) {
 }  // namespace
 
 Service::Service(const engine::LoadedModel& model, engine::Engine& engine, ServiceOptions options)
-    : model_(model), engine_(engine), options_(std::move(options)), started_(unix_seconds()) {
+    : submit([&engine](engine::Request request, engine::RequestSink sink) {
+        return engine.submit(std::move(request), std::move(sink));
+      }),
+      model_(model),
+      engine_(engine),
+      options_(std::move(options)),
+      started_(unix_seconds()) {
   SABREWING_CHECK(!options_.model_names.empty(), kInvalidArgument, "[serve] the model has no name");
-  if (!options_.chat_template.empty()) chat_template_.emplace(options_.chat_template);
   if (model_.tokenizer != nullptr)
     for (std::int32_t id = 0; id < model_.tokenizer->vocab_size(); ++id)
       if (model_.tokenizer->has_token(id))
@@ -51,14 +60,29 @@ void Service::check_length(std::size_t tokens, const char* param) const {
         param, "context_length_exceeded");
 }
 
+void Service::check_text(std::size_t bytes, const char* param) const {
+  check_length(bytes / longest_token_ / kShortening, param);
+}
+
 std::vector<std::int32_t> Service::encode(std::string_view text, bool add_special_tokens,
                                           const char* param) const {
   const text::Tokenizer& tokens = tokenizer(param);
-  const std::size_t least = text.size() / longest_token_ / kShortening;
-  check_length(least, param);
+  check_text(text.size(), param);
   std::vector<std::int32_t> ids = tokens.encode(text, add_special_tokens);
   check_length(ids.size(), param);
   return ids;
+}
+
+void Service::check_answer_length(std::optional<std::int64_t> asked, std::size_t prompt_tokens,
+                                  const char* param) const {
+  const std::int64_t context = engine_.max_context();
+  const std::int64_t left = context - static_cast<std::int64_t>(prompt_tokens);
+  if (!asked || *asked <= left) return;
+  throw ApiError(400,
+                 fmt::format("{} is too large: {}. This model's maximum context length is {} tokens and the "
+                             "prompt has {} tokens, which leaves {}.",
+                             param, *asked, context, prompt_tokens, left),
+                 param, "context_length_exceeded");
 }
 
 std::string Service::token_text(std::int32_t id) const {
@@ -74,16 +98,29 @@ text::GrammarCompiler& Service::grammars(const char* param) const {
   return *grammars_;
 }
 
-std::string Service::render(const text::ChatRequest& request) const {
-  if (chat_template_) {
-    const OrderedJson special =
-        model_.chat_templates ? model_.chat_templates->special_tokens() : OrderedJson::object();
-    return chat_template_->render(text::chat_context(request, special));
-  }
+bool Service::compile_later(std::function<void()> task) const {
+  const std::lock_guard lock(grammars_mutex_);
+  if (compilers_ == nullptr) compilers_ = std::make_unique<Workers>(kCompilers, kMostCompilations);
+  return compilers_->push(std::move(task));
+}
+
+std::vector<text::PromptPart> Service::render(const text::ChatRequest& request) const {
   if (!model_.chat_templates)
     throw ApiError(400, "this model has no chat template; use /v1/completions or --chat-template",
                    "messages");
-  return model_.chat_templates->render(request);
+  return model_.chat_templates->render_parts(request, tokenizer("messages"));
+}
+
+std::vector<std::int32_t> Service::encode_chat(const std::vector<text::PromptPart>& parts,
+                                               bool add_special_tokens) const {
+  const text::Tokenizer& tokens = tokenizer("messages");
+  std::size_t bytes = 0;
+  for (const text::PromptPart& part : parts) bytes += part.text.size();
+  check_text(bytes, "messages");
+  std::vector<std::int32_t> ids = text::encode_parts(tokens, parts);
+  if (add_special_tokens) ids = tokens.with_special_tokens(std::move(ids));
+  check_length(ids.size(), "messages");
+  return ids;
 }
 
 OrderedJson read_body(Exchange& exchange) {

@@ -17,22 +17,20 @@ void handle_tokenize(const std::shared_ptr<Service>& service, const ExchangePtr&
   Fields fields(body);
   check_model(*service, fields);
   const bool chat = fields.find("messages") != nullptr;
-  std::string prompt;
+  const bool special = fields.boolean("add_special_tokens").value_or(!chat);
+  std::vector<std::int32_t> ids;
   if (chat) {
     OrderedJson tools;
     if (const OrderedJson* list = fields.array("tools"); list != nullptr && !list->empty()) {
-      for (std::size_t i = 0; i < list->size(); ++i) check_tool((*list)[i], fmt::format("tools[{}]", i));
+      check_tools(*list);
       tools = *list;
     }
-    prompt = render_chat(fields, *service, read_messages(fields), tools);
+    ids = render_chat(fields, *service, read_messages(fields), tools, special).ids;
   } else {
     const auto text = fields.string("prompt");
     if (!text) throw ApiError(400, "prompt: a string expected, or messages", "prompt");
-    prompt = *text;
+    ids = service->encode(*text, special, "prompt");
   }
-  const char* source = chat ? "messages" : "prompt";
-  const bool special = fields.boolean("add_special_tokens").value_or(!chat);
-  const std::vector<std::int32_t> ids = service->encode(prompt, special, source);
   OrderedJson answer = {
       {"count", ids.size()}, {"max_model_len", service->engine().max_context()}, {"tokens", ids}};
   answer["token_strs"] = nullptr;

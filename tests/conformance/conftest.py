@@ -13,9 +13,6 @@ import openai
 import pytest
 import requests
 
-# Parts of the server that are not there yet: tests marked with them are skipped. Empty when all is built.
-NOT_BUILT = set()
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("SABREWING_BINARY", str(ROOT / "build/release/bin/sabrewing"))
 OPTIONS = {
@@ -23,17 +20,6 @@ OPTIONS = {
     "mini-qwen3-moe": [],
     "mini-gpt-oss": ["--enable-auto-tool-choice", "--tool-call-parser", "openai", "--reasoning-parser", "openai_gptoss"],
 }
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "part(name): skipped while the part is in NOT_BUILT")
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        for mark in item.iter_markers("part"):
-            if mark.args[0] in NOT_BUILT:
-                item.add_marker(pytest.mark.skip(reason=f"{mark.args[0]} is not built yet"))
 
 
 class Server:

@@ -4,7 +4,6 @@ import pytest
 
 from conftest import WEATHER, question
 
-pytestmark = pytest.mark.part("messages")
 
 TOOL = {"name": "get_weather", "description": "The weather of a town", "input_schema": WEATHER["function"]["parameters"]}
 
@@ -68,7 +67,6 @@ def test_stream_helper(qwen):
     assert text.strip() == text_of(final) == question()[1]
 
 
-@pytest.mark.part("structured")
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "get_weather"}])
 def test_tools(qwen, choice):
     answer = create(qwen, tools=[TOOL], tool_choice=choice)
@@ -77,7 +75,6 @@ def test_tools(qwen, choice):
     assert calls[0].name == "get_weather" and set(calls[0].input) == {"town", "days"}
 
 
-@pytest.mark.part("structured")
 def test_tools_streamed(qwen):
     with qwen.anthropic.messages.stream(model=qwen.model, max_tokens=400, extra_body={"temperature": 0}, messages=question()[0],
                                         tools=[TOOL], tool_choice={"type": "any"}) as stream:

@@ -6,7 +6,6 @@ import pytest
 
 from conftest import WEATHER, question
 
-pytestmark = pytest.mark.part("responses")
 
 TOOL = {"type": "function", **WEATHER["function"], "strict": True}
 
@@ -79,7 +78,6 @@ def test_previous_response(qwen):
     assert error.value.status_code in (400, 404)
 
 
-@pytest.mark.part("structured")
 def test_function_call(qwen):
     answer = create(qwen, "Weather in Oslo?", tools=[TOOL], tool_choice="required", max_output_tokens=400)
     calls = [item for item in answer.output if item.type == "function_call"]
@@ -87,7 +85,6 @@ def test_function_call(qwen):
     assert set(json.loads(calls[0].arguments)) == {"town", "days"}
 
 
-@pytest.mark.part("structured")
 def test_function_call_streamed(qwen):
     events = list(create(qwen, "Weather in Oslo?", tools=[TOOL], tool_choice={"type": "function", "name": "get_weather"},
                          max_output_tokens=400, stream=True))
@@ -107,7 +104,6 @@ def test_function_output_goes_in(gpt_oss):
     assert create(gpt_oss, items, tools=[TOOL], max_output_tokens=16).usage.output_tokens > 0
 
 
-@pytest.mark.part("structured")
 def test_text_format(qwen):
     form = {"type": "json_schema", "name": "thing", "strict": True,
             "schema": {"type": "object", "properties": {"size": {"enum": ["small", "large"]}}, "required": ["size"],

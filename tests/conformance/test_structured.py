@@ -8,7 +8,6 @@ import pytest
 
 from conftest import question
 
-pytestmark = pytest.mark.part("structured")
 
 SCHEMA = {
     "type": "object",

@@ -31,7 +31,6 @@ def test_an_answer_without_calls_stays_content(qwen, choice):
     assert answer.message.content.strip() == content
 
 
-@pytest.mark.part("structured")
 @pytest.mark.parametrize("model", ["qwen", "gpt_oss"])
 def test_named(request, model):
     server = request.getfixturevalue(model)
@@ -41,7 +40,6 @@ def test_named(request, model):
     check_call(answer.message.tool_calls[0])
 
 
-@pytest.mark.part("structured")
 def test_required(qwen):
     answer = create(qwen, tools=[WEATHER, CLOCK], tool_choice="required").choices[0]
     assert answer.finish_reason == "tool_calls" and answer.message.tool_calls
@@ -49,7 +47,6 @@ def test_required(qwen):
         check_call(call, ("get_weather", "get_time"))
 
 
-@pytest.mark.part("structured")
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
 def test_stream(qwen, choice):
     chunks = list(create(qwen, tools=[WEATHER], tool_choice=choice, stream=True))

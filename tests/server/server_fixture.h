@@ -105,7 +105,7 @@ struct ServedModel {
     load.accuracy = kernels::Accuracy::kExact;
     model = engine::open_model(load);
     engine::load_weights(model, load);
-    engine_options.kv_bytes = std::size_t{64} << 20;
+    engine_options.kv_bytes = std::size_t{128} << 20;
     engine = std::make_unique<engine::Engine>(
         engine::EngineModel{model.decoder.get(), model.tokenizer.get(), model.eos_ids}, engine_options);
     if (options.model_names.empty()) options.model_names = {name};

@@ -70,7 +70,7 @@ class Session;
 
 class HttpExchange final : public Exchange, public std::enable_shared_from_this<HttpExchange> {
  public:
-  HttpExchange(Request request, std::shared_ptr<Session> session);
+  HttpExchange(Request request, asio::io_context& io, std::weak_ptr<Session> session);
 
   void respond(Response response) override;
   void begin_stream(Response head) override;
@@ -86,7 +86,9 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
   template <typename Task>
   void dispatch(Task task);
 
-  std::shared_ptr<Session> session_;
+  asio::io_context& io_;
+  // Whoever holds an exchange last must not end the session, which belongs to the serving thread.
+  const std::weak_ptr<Session> session_;
   std::mutex mutex_;
   std::function<void()> callback_;
   bool gone_ = false;
@@ -148,7 +150,6 @@ class Session : public std::enable_shared_from_this<Session> {
     server_.finish_if_idle();
   }
 
-  asio::io_context& io() { return server_.io; }
   bool busy() const { return busy_; }
   Clock::time_point last_active() const { return last_active_; }
   asio::awaitable<void> read();
@@ -212,13 +213,13 @@ class Session : public std::enable_shared_from_this<Session> {
 
 // The exchange: every call goes to the serving thread.
 
-HttpExchange::HttpExchange(Request request, std::shared_ptr<Session> session)
-    : Exchange(std::move(request)), session_(std::move(session)) {}
+HttpExchange::HttpExchange(Request request, asio::io_context& io, std::weak_ptr<Session> session)
+    : Exchange(std::move(request)), io_(io), session_(std::move(session)) {}
 
 template <typename Task>
 void HttpExchange::dispatch(Task task) {
-  asio::dispatch(session_->io(), [self = shared_from_this(), task = std::move(task)]() mutable {
-    task(*self->session_, self.get());
+  asio::dispatch(io_, [self = shared_from_this(), task = std::move(task)]() mutable {
+    if (const auto session = self->session_.lock()) task(*session, self.get());
   });
 }
 
@@ -246,7 +247,7 @@ void HttpExchange::end_stream() {
 }
 
 void HttpExchange::post(std::function<void()> task) {
-  asio::post(session_->io(), [self = shared_from_this(), task = std::move(task)] { task(); });
+  asio::post(io_, [self = shared_from_this(), task = std::move(task)] { task(); });
 }
 
 void HttpExchange::on_gone(std::function<void()> callback) {
@@ -282,7 +283,6 @@ void Session::close() {
   input_event_.set();
   consumed_event_.set();
   output_event_.set();
-  // The exchange holds this session; a coroutine that is destroyed before it resumes would not release it.
   if (const auto exchange = std::exchange(exchange_, nullptr)) exchange->gone();
 }
 
@@ -477,7 +477,7 @@ asio::awaitable<void> Session::answer(Request request) {
   answer_ = Answer::kNone;
   status_ = 0;
   sent_bytes_ = 0;
-  exchange_ = std::make_shared<HttpExchange>(std::move(request), shared_from_this());
+  exchange_ = std::make_shared<HttpExchange>(std::move(request), server_.io, weak_from_this());
   server_.count([](HttpCounts& c) { ++c.requests; });
   server_.handler(std::shared_ptr<HttpExchange>(exchange_));
   while (!closed_ && (answer_ != Answer::kDone || !output_.empty())) {

@@ -17,7 +17,7 @@ find_package(Sabrewing 0.1 REQUIRED)
 add_executable(gemm gemm.c)
 target_link_libraries(gemm PRIVATE sabrewing::sabrewing)
 TEXT
-"$cmake" -S "$work/project" -B "$work/out" -DCMAKE_PREFIX_PATH="$work/prefix" >"$work/log" || { cat "$work/log"; exit 1; }
+"$cmake" -G Ninja -S "$work/project" -B "$work/out" -DCMAKE_PREFIX_PATH="$work/prefix" >"$work/log" || { cat "$work/log"; exit 1; }
 "$cmake" --build "$work/out" >"$work/log" || { cat "$work/log"; exit 1; }
 "$work/out/gemm"
 if command -v pkg-config >/dev/null; then

@@ -75,7 +75,14 @@ typedef enum sabrewing_granularity {
   SABREWING_SCALE_GROUP = 3   /**< one scale per row and `group` columns */
 } sabrewing_granularity;
 
-typedef enum sabrewing_dtype { SABREWING_BF16 = 1, SABREWING_F16 = 2, SABREWING_F32 = 3 } sabrewing_dtype;
+typedef enum sabrewing_dtype {
+  SABREWING_BF16 = 1,
+  SABREWING_F16 = 2,
+  SABREWING_F32 = 3,
+  SABREWING_F8_E4M3 = 4, /**< of quantized activations, as the following */
+  SABREWING_F8_E5M2 = 5,
+  SABREWING_I8 = 6 /**< also INT4 numbers; FP4 ones doubled, their scales halved */
+} sabrewing_dtype;
 
 typedef enum sabrewing_accuracy {
   SABREWING_ACCURACY_DEFAULT = 0, /**< the fastest kernel whose stated error bound holds */
@@ -113,7 +120,9 @@ typedef struct sabrewing_weight_format {
   int64_t block_k;                     /**< columns that share a scale (the group size); 0: all */
 } sabrewing_weight_format;
 
-/** What the inner product reads as its activations; they are handed over in a dtype and converted on the way.
+/**
+ * What the inner product reads as its activations. On the CPU they are handed over as F32 or BF16 and
+ * converted on the way; on CUDA they are handed over so, the quantized ones with their scales.
  */
 typedef struct sabrewing_activation_format {
   size_t struct_size;
@@ -189,9 +198,15 @@ typedef struct sabrewing_gemm_args {
   int64_t m;                 /**< rows; with 0 nothing is done */
   void* workspace;           /**< aligned to 64 bytes; NULL when the plan needs none */
   size_t workspace_bytes;
-  int32_t a_dtype; /**< sabrewing_dtype: F32 or BF16 on the CPU, BF16 on CUDA */
+  int32_t a_dtype; /**< sabrewing_dtype: F32 or BF16 on the CPU; on CUDA that of the plan's activations */
   int32_t overlap; /**< CUDA: the kernel may start while the one before it in the stream finishes; the weight
                       was then complete before that one started */
+  /**
+   * CUDA: the scales of quantized activations, else NULL. FP32 (M) with SABREWING_SCALE_TOKEN, and with
+   * SABREWING_SCALE_TENSOR the one scale M times; FP32 or E8M0 (K / group rounded up, M), rows following each
+   * other, with SABREWING_SCALE_GROUP.
+   */
+  const void* a_scales;
 } sabrewing_gemm_args;
 
 /** SABREWING_ABI_VERSION of the library; compare it with the header's before any other call. */

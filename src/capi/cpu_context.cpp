@@ -46,6 +46,7 @@ class CpuContext final : public DeviceContext {
   }
   void check_memory(const void*, const char*) const override {}
   void check_host_memory(const void*, const char*) const override {}
+  bool takes_quantized() const override { return false; }
   void enqueue(const kernels::GemmPlan& plan, const kernels::GemmArgs& args, void* stream, bool) override {
     SABREWING_CHECK(stream == nullptr, kInvalidArgument, "[gemm] stream: a CPU context has none, pass null");
     const std::lock_guard lock(mutex_);

@@ -94,6 +94,7 @@ class CudaContext final : public DeviceContext {
     SABREWING_CHECK(jit::is_host_pointer(pointer), kInvalidArgument,
                     "[pack] {}: {} is memory of a GPU; checkpoint bytes are read by the host", what, pointer);
   }
+  bool takes_quantized() const override { return true; }
   void enqueue(const kernels::GemmPlan& plan, const kernels::GemmArgs& args, void* stream,
                bool overlap) override {
     own_plan(plan).enqueue(args, static_cast<jit::StreamHandle>(stream), overlap);

@@ -213,6 +213,12 @@ DType to_dtype(std::int32_t dtype, const char* what) {
       return DType::kF16;
     case SABREWING_F32:
       return DType::kF32;
+    case SABREWING_F8_E4M3:
+      return DType::kF8E4M3;
+    case SABREWING_F8_E5M2:
+      return DType::kF8E5M2;
+    case SABREWING_I8:
+      return DType::kI8;
     default:
       fail(ErrorCode::kInvalidArgument, "[gemm] {}: {} is no sabrewing_dtype", what, dtype);
   }

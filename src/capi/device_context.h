@@ -30,6 +30,8 @@ class DeviceContext {
   /// Throws `Error{kInvalidArgument}` for memory that is not this device's.
   virtual void check_memory(const void* pointer, const char* what) const = 0;
   virtual void check_host_memory(const void* pointer, const char* what) const = 0;
+  /// Whether quantized activations are handed over as such, with their scales.
+  virtual bool takes_quantized() const = 0;
   virtual void enqueue(const kernels::GemmPlan& plan, const kernels::GemmArgs& args, void* stream,
                        bool overlap) = 0;
 

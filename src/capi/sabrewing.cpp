@@ -97,6 +97,18 @@ kernels::DeviceBuffer to_buffer(const DeviceContext& device, void* buffer, std::
   return {nullptr, buffer, bytes};
 }
 
+/// The scales of a call's activations; null exactly when the plan's are not quantized by the caller.
+const void* checked_scales(const Plan& plan, const void* scales) {
+  const formats::ActivationFormat& activation = plan.plan->desc().activation;
+  const bool needed = activation.scale.has_value() && plan.device->takes_quantized();
+  SABREWING_CHECK((scales != nullptr) == needed, kInvalidArgument,
+                  "[gemm] a_scales are {}: on {} the plan's {} activations {}",
+                  scales != nullptr ? "given" : "null", plan.device->device(), formats::to_string(activation),
+                  needed ? "need them" : "have none");
+  if (needed) check_pointer(scales, activation.scale->bits / 8u, "a_scales");
+  return scales;
+}
+
 void enqueue(const Plan& plan, const sabrewing_gemm_args* from, void* stream) {
   const auto in = read_descriptor(from, "gemm arguments");
   if (in.m == 0) return;
@@ -112,6 +124,7 @@ void enqueue(const Plan& plan, const sabrewing_gemm_args* from, void* stream) {
   kernels::GemmArgs args;
   args.a = to_matrix(in.a, to_dtype(in.a_dtype, "a_dtype"), in.m, desc.k, in.a_stride, "a", "a_stride");
   args.c = to_matrix(in.c, desc.output, in.m, desc.n, in.c_stride, "c", "c_stride");
+  args.a_scales = checked_scales(plan, in.a_scales);
   args.b = &weight->packed;
   if (desc.bias) check_pointer(in.bias, alignof(float), "bias");
   args.bias = in.bias;
@@ -125,6 +138,7 @@ void enqueue(const Plan& plan, const sabrewing_gemm_args* from, void* stream) {
   const Current current(*plan.device);
   plan.device->check_memory(in.a, "a");
   plan.device->check_memory(in.c, "c");
+  if (in.a_scales != nullptr) plan.device->check_memory(in.a_scales, "a_scales");
   if (in.bias != nullptr) plan.device->check_memory(in.bias, "bias");
   plan.device->enqueue(*plan.plan, args, stream, in.overlap == 1);
 }

@@ -21,7 +21,7 @@ static_assert(sizeof(sabrewing_context_desc) == capi::kFirstSize<sabrewing_conte
 static_assert(sizeof(sabrewing_gemm_desc) == capi::kFirstSize<sabrewing_gemm_desc>);
 static_assert(sizeof(sabrewing_weight_rows) == capi::kFirstSize<sabrewing_weight_rows>);
 static_assert(sizeof(sabrewing_weight_source) == capi::kFirstSize<sabrewing_weight_source>);
-static_assert(sizeof(sabrewing_gemm_args) == capi::kFirstSize<sabrewing_gemm_args>);
+static_assert(sizeof(sabrewing_gemm_args) == 96 && capi::kFirstSize<sabrewing_gemm_args> == 88);
 
 TEST_F(CapiTest, Versions) {
   EXPECT_EQ(sabrewing_abi_version(), std::uint32_t{SABREWING_ABI_VERSION});
@@ -160,6 +160,8 @@ TEST_F(CapiTest, CanImplementGivesTheRule) {
   desc_.k = 96;
   desc_.output = SABREWING_F16;
   EXPECT_REFUSED(sabrewing_can_implement(context_, &desc_), SABREWING_UNSUPPORTED, "F16");
+  desc_.output = SABREWING_F8_E4M3;
+  EXPECT_REFUSED(sabrewing_can_implement(context_, &desc_), SABREWING_UNSUPPORTED, "F8_E4M3");
   desc_.output = SABREWING_F32;
   auto format = plain("int4");
   format.scale = element("bf16");
@@ -376,6 +378,7 @@ class AnyMemory final : public capi::DeviceContext {
   kernels::PackedWeight copy(const kernels::PackedWeight&, kernels::DeviceBuffer) override { return {}; }
   void check_memory(const void*, const char*) const override {}
   void check_host_memory(const void*, const char*) const override {}
+  bool takes_quantized() const override { return false; }
   void enqueue(const kernels::GemmPlan&, const kernels::GemmArgs&, void*, bool) override {}
 
  private:
@@ -648,6 +651,11 @@ TEST_F(CapiTest, CallsAreChecked) {
   refused([&] { args_.c_stride = 39; }, "c_stride is 39");
   refused([&] { args_.a_dtype = 0; }, "a_dtype");
   refused([&] { args_.a_dtype = SABREWING_F16; }, "F16");
+  refused([&] { args_.a_dtype = SABREWING_F8_E4M3; }, "F8_E4M3");
+  refused([&] { args_.a_dtype = SABREWING_I8; }, "I8");
+  refused([&] { args_.a_dtype = 7; }, "7 is no sabrewing_dtype");
+  refused([&] { args_.a_scales = bias; },
+          "a_scales are given: on cpu the plan's int8 g32 fp32 activations have none");
   refused([&] { args_.bias = bias; }, "without bias");
   refused([&] { args_.workspace = nullptr; }, "workspace is null");
   refused([&] { args_.workspace = static_cast<char*>(good.workspace) + 4; }, "workspace is at");
@@ -665,6 +673,17 @@ TEST_F(CapiTest, CallsAreChecked) {
   args_.a = nullptr;
   args_.c = nullptr;
   EXPECT_EQ(run(), SABREWING_OK) << sabrewing_last_error();
+}
+
+TEST_F(CapiTest, CallsOfTheFirstVersion) {
+  make_call(random_mxfp4(40, 96), 5);
+  ASSERT_EQ(run(), SABREWING_OK) << sabrewing_last_error();
+  const std::vector<float> expected = c_;
+  std::fill(c_.begin(), c_.end(), -1.0f);
+  args_.struct_size = 88;
+  args_.a_scales = &args_;  // behind the structure
+  ASSERT_EQ(run(), SABREWING_OK) << sabrewing_last_error();
+  EXPECT_EQ(c_, expected);
 }
 
 TEST_F(CapiTest, AWeightOfAnotherShape) {

@@ -119,6 +119,7 @@ class GemmArgs(Descriptor):
         ("workspace_bytes", c_size_t),
         ("a_dtype", c_int32),
         ("overlap", c_int32),
+        ("a_scales", c_void_p),
     ]
 
 

@@ -75,6 +75,21 @@ class ActivationFormat:
     group: int = 0
     scale: str | None = None
 
+    @classmethod
+    def per_token(cls, element: str) -> ActivationFormat:
+        """An FP32 scale for each row."""
+        return cls(element, "token", 0, "fp32")
+
+    @classmethod
+    def per_tensor(cls, element: str) -> ActivationFormat:
+        """One FP32 scale."""
+        return cls(element, "tensor", 0, "fp32")
+
+    @classmethod
+    def per_group(cls, element: str, group: int, scale: str = "fp32") -> ActivationFormat:
+        """A scale for each row and ``group`` columns."""
+        return cls(element, "group", group, scale)
+
     def to_abi(self) -> _abi.ActivationFormatDesc:
         if self.granularity not in _GRANULARITIES:
             raise ValueError(f"granularity is {self.granularity!r}: one of {', '.join(_GRANULARITIES)} expected")

@@ -13,6 +13,8 @@ from ._errors import Unsupported
 from ._formats import ActivationFormat, WeightFormat
 
 _DTYPES = {"bf16": 1, "f16": 2, "f32": 3}
+_OPERAND_DTYPES = {**_DTYPES, "f8e4m3": 4, "f8e5m2": 5, "i8": 6}
+_BITS_OF = {"float8e4m3": "f8e4m3", "float8e5m2": "f8e5m2"}  # what bytes without a type stand for, by activations
 _ACCURACIES = {"default": 0, "high": 1, "exact": 2}
 _BUFFER_ALIGNMENT = 64
 
@@ -170,14 +172,17 @@ class Context(_Handle):
         """Kernels for c[M, N] = a[M, K] @ weight[N, K].T with min_m <= M <= max_m.
 
         ``output`` is "f32", "bf16" or "f16" (default: f32 on the CPU, bf16 on CUDA). ``activation`` is what the inner
-        product reads; by default what the fastest kernel of ``accuracy`` ("default", "high", "exact") reads. On CUDA
-        this compiles what the cache lacks. Raises Unsupported with the rule that is broken.
+        product reads; by default what the fastest kernel of ``accuracy`` ("default", "high", "exact") reads; on CUDA
+        quantized ones are handed to ``run`` as such. On CUDA this compiles what the cache lacks. Raises Unsupported with
+        the rule that is broken.
         """
         desc, output = self._desc(weight, n, k, max_m, min_m, output, activation, bias, accuracy)
         handle = ctypes.c_void_p()
         _abi.check(_abi.lib.sabrewing_plan_create(self._handle, ctypes.byref(desc), ctypes.byref(handle)))
         assert handle.value is not None
-        return Plan(handle.value, self.device, weight, n, k, output, bias)
+        if activation is None:
+            activation = self.preferred_activation(weight, accuracy)
+        return Plan(handle.value, self.device, weight, activation, n, k, output, bias)
 
 
 class Weight(_Handle):
@@ -206,10 +211,21 @@ class Weight(_Handle):
 class Plan(_Handle):
     """What ``Context.plan`` chose. Immutable; may be used from several threads."""
 
-    def __init__(self, handle: int, device: str, weight: WeightFormat, n: int, k: int, output: str, bias: bool) -> None:
+    def __init__(
+        self,
+        handle: int,
+        device: str,
+        weight: WeightFormat,
+        activation: ActivationFormat,
+        n: int,
+        k: int,
+        output: str,
+        bias: bool,
+    ) -> None:
         super().__init__(handle, _abi.lib.sabrewing_plan_destroy)
         self.device = device
         self.weight = weight
+        self.activation = activation
         self.n = n
         self.k = k
         self.output = output
@@ -323,18 +339,38 @@ class Plan(_Handle):
             raise ValueError(f"{what} has shape {array.shape}: (M, {columns}) expected")
         if array.strides[1] != 1 and columns > 1:
             raise ValueError(f"{what}: rows are not contiguous (strides {array.strides})")
-        if array.dtype not in _DTYPES:
-            raise ValueError(f"{what} is {array.dtype}: bf16, f16 or f32 expected")
+        if array.dtype == "u8":
+            array.dtype = _BITS_OF.get(self.activation.element, "u8")
+        if array.dtype not in _OPERAND_DTYPES:
+            raise ValueError(f"{what} is {array.dtype}: one of {', '.join(_OPERAND_DTYPES)} expected")
         rows = array.shape[0]
         if rows > 1 and array.strides[0] <= 0:
             raise ValueError(f"{what}: rows lie on each other or backwards (strides {array.strides})")
         return array, rows, array.strides[0] if rows > 1 else 0
+
+    def _scales(self, source: Any, m: int) -> int:
+        """The memory of the scales of ``m`` rows of quantized activations."""
+        array = _memory.describe(source, "a_scales")
+        if array.device != self.device:
+            raise ValueError(f"a_scales is on {array.device}, the plan on {self.device}")
+        if self.activation.scale is None:
+            raise ValueError(f"a_scales: the plan's activations, {self.activation.element}, have no scales")
+        types = ("f8e8m0", "u8") if self.activation.scale == "float8e8m0" else ("f32",)
+        if array.dtype not in types:
+            raise ValueError(f"a_scales is {array.dtype}: {' or '.join(types)} expected")
+        shape: tuple[int, ...] = (m,)
+        if self.activation.granularity == "group":
+            shape = (-(-self.k // self.activation.group), m)
+        if array.shape != shape or not array.is_contiguous():
+            raise ValueError(f"a_scales has shape {array.shape}, strides {array.strides}: contiguous {shape} expected")
+        return array.pointer
 
     def run(
         self,
         a: Any,
         weight: Weight,
         *,
+        a_scales: Any = None,
         bias: Any = None,
         out: Any = None,
         stream: Any = None,
@@ -342,9 +378,11 @@ class Plan(_Handle):
     ) -> Any:
         """c = a @ weight.T (+ bias), enqueued on ``stream`` (default: torch's current one); returns c.
 
-        ``a`` is (M, K); numpy arrays of uint16 are BF16 bits. ``bias`` is (N) of f32. ``out`` is (M, N) of the plan's
-        output type; without it a new tensor or array of ``a``'s library. With ``overlap`` (CUDA) the kernel may start
-        while the one before it in the stream finishes.
+        ``a`` is (M, K); arrays of uint16 are BF16 bits, of uint8 the bits of the plan's FP8 activations. ``a_scales`` are
+        those of quantized activations on CUDA, contiguous: f32 (M) for scales per token, and per tensor the one M
+        times; f32 or E8M0 (K / group, M) for groups. ``bias`` is (N) of f32. ``out`` is (M, N) of the plan's output
+        type; without it a new tensor or array of ``a``'s library. With ``overlap`` (CUDA) the kernel may start while
+        the one before it in the stream finishes.
         """
         if not isinstance(weight, Weight):
             raise TypeError(f"weight is a {type(weight).__name__}: the result of pack expected")
@@ -359,13 +397,15 @@ class Plan(_Handle):
         args = _abi.GemmArgs(
             a=source.pointer,
             a_stride=a_stride,
-            a_dtype=_DTYPES[source.dtype],
+            a_dtype=_OPERAND_DTYPES[source.dtype],
             b=weight._handle,
             c=target.pointer,
             c_stride=c_stride,
             m=m,
             overlap=int(overlap),
         )
+        if a_scales is not None:
+            args.a_scales = self._scales(a_scales, m)
         if bias is not None:
             values = _memory.describe(bias, "bias")
             if values.device != self.device or values.dtype != "f32" or values.shape != (self.n,):

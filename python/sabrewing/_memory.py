@@ -7,17 +7,36 @@ import dataclasses
 import sys
 from typing import Any
 
-_TORCH_TYPES = {"torch.bfloat16": "bf16", "torch.float16": "f16", "torch.float32": "f32"}
+_TORCH_TYPES = {
+    "torch.bfloat16": "bf16",
+    "torch.float16": "f16",
+    "torch.float32": "f32",
+    "torch.float8_e4m3fn": "f8e4m3",
+    "torch.float8_e5m2": "f8e5m2",
+    "torch.float8_e8m0fnu": "f8e8m0",
+    "torch.int8": "i8",
+    "torch.uint8": "u8",
+}
 # Kind and bytes of array interfaces; BF16 has no name there, so that its bits come as uint16 or as a void type.
-_INTERFACE_TYPES = {"f4": "f32", "f2": "f16", "u2": "bf16", "V2": "bf16"}
-_DLPACK_TYPES = {(2, 32): "f32", (2, 16): "f16", (4, 16): "bf16"}
+_INTERFACE_TYPES = {"f4": "f32", "f2": "f16", "u2": "bf16", "V2": "bf16", "i1": "i8", "u1": "u8"}
+_DLPACK_TYPES = {
+    (2, 32): "f32",
+    (2, 16): "f16",
+    (4, 16): "bf16",
+    (0, 8): "i8",
+    (1, 8): "u8",
+    (10, 8): "f8e4m3",
+    (12, 8): "f8e5m2",
+    (14, 8): "f8e8m0",
+}
 _DLPACK_CPU = {1, 3}  # host memory, pinned or not
 _DLPACK_CUDA = {2, 13}
 
 
 @dataclasses.dataclass
 class Array:
-    """Strided memory. ``dtype`` is "f32", "f16", "bf16", or what the library calls another type."""
+    """Strided memory. ``dtype`` is "f32", "f16", "bf16", "f8e4m3", "f8e5m2", "f8e8m0", "i8", "u8" (of arrays also the bits
+    of 8-bit floats), or what the library calls another type."""
 
     pointer: int
     shape: tuple[int, ...]
@@ -27,6 +46,10 @@ class Array:
     device: str  # "cpu", "cuda:0"
     read_only: bool
     owner: Any
+
+    def is_contiguous(self) -> bool:
+        expected = _contiguous(self.shape)
+        return all(extent <= 1 or a == b for extent, a, b in zip(self.shape, self.strides, expected))
 
     def rows(self, what: str) -> tuple[int, int, int]:
         """Rows, bytes of a row and bytes from row to row; what follows the first axis is contiguous."""

@@ -32,6 +32,23 @@ def int4_values(values: np.ndarray, scales: np.ndarray, group: int) -> np.ndarra
     return np.where(codes >= 8, codes - 16, codes) * np.repeat(bf16_values(scales), group, axis=1)
 
 
+def _e4m3_table() -> np.ndarray:
+    codes = np.arange(256)
+    exponent, mantissa = codes >> 3 & 15, codes & 7
+    magnitude = np.where(exponent == 0, mantissa * 2.0**-9, (8 + mantissa) * np.exp2(exponent - 10.0))
+    magnitude[codes & 127 == 127] = np.nan
+    return np.where(codes & 128, -magnitude, magnitude)
+
+
+E4M3 = _e4m3_table()
+
+
+def random_e4m3(rng: np.random.Generator, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (n, k) of magnitudes from 2^-3 to 2^4, values."""
+    codes = (rng.integers(4 * 8, 11 * 8, (n, k)) | rng.integers(0, 2, (n, k)) << 7).astype(np.uint8)
+    return codes, E4M3[codes]
+
+
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
     """Frobenius norm of the difference over that of the reference."""
     return float(np.linalg.norm(got.astype(np.float64) - expected) / np.linalg.norm(expected))

@@ -6,7 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
-from reference import bf16_bits, bf16_values, random_mxfp4, relative_error
+from reference import E4M3, bf16_bits, bf16_values, random_mxfp4, relative_error
 
 import sabrewing
 
@@ -64,6 +64,22 @@ def test_named_activations(context, rng):
     assert relative_error(plan.run(x, plan.pack(bits)), exact) < 1e-6
     assert context.preferred_activation(sabrewing.MXFP4) == sabrewing.ActivationFormat("int8", "group", 32, "fp32")
     assert context.preferred_activation(sabrewing.MXFP4, "exact") == sabrewing.ActivationFormat("fp32")
+
+
+def test_plans_know_their_activations(context):
+    int8 = sabrewing.ActivationFormat.per_group("int8", 32)
+    assert int8 == sabrewing.ActivationFormat("int8", "group", 32, "fp32")
+    assert context.plan(sabrewing.MXFP4, 40, 96).activation == int8
+    assert context.plan(sabrewing.MXFP4, 40, 96, accuracy="exact").activation.element == "fp32"
+    for activation in (
+        sabrewing.ActivationFormat.per_token("float8e4m3"),
+        sabrewing.ActivationFormat.per_tensor("float8e4m3"),
+        sabrewing.ActivationFormat.per_group("float8e4m3", 128),
+    ):
+        refusal = context.can_implement(sabrewing.MXFP4, 40, 96, activation=activation)
+        assert not refusal and "float8e4m3" in refusal.reason
+    with pytest.raises(sabrewing.InvalidArgument, match="activation group is 0"):
+        context.plan(sabrewing.MXFP4, 40, 96, activation=sabrewing.ActivationFormat.per_group("int8", 0))
 
 
 def test_bias_out_and_strides(context, rng):
@@ -239,10 +255,20 @@ def test_invalid_calls(context, rng):
         (x, {"bias": np.zeros(80, np.float32)[::2]}, "bias is not contiguous"),
         (x, {"bias": np.zeros(40, np.float32)}, "without bias"),
         (x, {"stream": 1}, "stream"),
+        (x.astype(np.int8), {}, "a is I8"),
+        (x.astype(np.uint8), {}, "a is u8"),
+        (x, {"out": out.astype(np.int8)}, "out is i8: f32 expected"),
+        (x, {"a_scales": np.ones((3, 4), np.float32)}, "a_scales are given: on cpu"),
+        (x, {"a_scales": np.ones((4, 3), np.float32)}, r"contiguous \(3, 4\) expected"),
+        (x, {"a_scales": np.ones((4, 3), np.float32).T}, r"contiguous \(3, 4\) expected"),
+        (x, {"a_scales": np.ones((3, 4))}, "a_scales is <f8: f32 expected"),
         (np.tile(x, (3, 1)), {}, "1 to 8"),
     ]:
         with pytest.raises(ValueError, match=match):
             plan.run(a, weight, **arguments)
+    exact = context.plan(sabrewing.MXFP4, 40, 96, accuracy="exact")
+    with pytest.raises(ValueError, match="activations, fp32, have no scales"):
+        exact.run(x, exact.pack(values, scales), a_scales=np.ones(4, np.float32))
     with pytest.raises(TypeError, match="a is a list"):
         plan.run([[1.0]], weight)
     with pytest.raises(TypeError, match="the result of pack"):
@@ -296,6 +322,12 @@ def test_threads(context, rng):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_eight_bit_floats_of_the_reference():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    codes = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(E4M3, codes.view(ml_dtypes.float8_e4m3fn).astype(np.float64))
 
 
 def test_dlpack(context, rng):

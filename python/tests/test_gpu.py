@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from reference import bf16_bits, int4_values, random_mxfp4, relative_error
+from reference import bf16_bits, int4_values, random_e4m3, random_mxfp4, relative_error
 
 import sabrewing
 
@@ -55,6 +55,19 @@ def weights(rng, name, n, k):
     if name == "mxfp4":
         values, scales, numbers = random_mxfp4(rng, n, k)
         return sabrewing.MXFP4, (values, scales), numbers
+    if name == "fp8row":
+        codes, numbers = random_e4m3(rng, n, k)
+        scales = rng.uniform(0.5, 2, (n, 1)).astype(np.float32)
+        return sabrewing.WeightFormat("float8e4m3", "fp32", 1), (codes, scales), numbers * scales
+    if name == "fp8tensor":
+        codes, numbers = random_e4m3(rng, n, k)
+        scales = np.array([0.7], np.float32)
+        return sabrewing.WeightFormat("float8e4m3", "fp32"), (codes, scales), numbers * scales
+    if name == "fp8block":
+        codes, numbers = random_e4m3(rng, n, k)
+        scales = rng.uniform(0.5, 2, (-(-n // 128), -(-k // 128))).astype(np.float32)
+        spread = scales.repeat(128, 0).repeat(128, 1)[:n, :k]
+        return sabrewing.WeightFormat("float8e4m3", "fp32", 128, 128), (codes, scales), numbers * spread
     group = 64
     values = rng.integers(0, 256, (n, k // 2), np.uint8)
     scales = bf16_bits(rng.uniform(0.005, 0.015, (n, k // group)))
@@ -77,6 +90,92 @@ def test_products(context, torch, rng, name, m):
     precise = context.plan(fmt, n, k, output="f32", accuracy="high")
     c = precise.run(x, precise.pack(*stored))
     assert relative_error(c.cpu().numpy(), expected) < 1e-5
+
+
+def quantized(rng, name, m, k):
+    """The format, codes, scales and values of activations."""
+    if name == "int8tok":
+        codes = rng.integers(-127, 128, (m, k)).astype(np.int8)
+        fmt, numbers = sabrewing.ActivationFormat.per_token("int8"), codes.astype(np.float64)
+    else:
+        codes, numbers = random_e4m3(rng, m, k)
+        fmt = {
+            "fp8tok": sabrewing.ActivationFormat.per_token("float8e4m3"),
+            "fp8tensor": sabrewing.ActivationFormat.per_tensor("float8e4m3"),
+            "fp8g128": sabrewing.ActivationFormat.per_group("float8e4m3", 128),
+        }[name]
+    if name == "fp8tensor":
+        scales = np.full(m, 0.3, np.float32)
+    else:
+        scales = rng.uniform(0.5, 2, (-(-k // 128), m) if name == "fp8g128" else m).astype(np.float32)
+    factors = scales.repeat(128, 0).T[:, :k] if name == "fp8g128" else scales[:, None]
+    return fmt, codes, scales, numbers * factors
+
+
+def plan_or_skip(context, fmt, n, k, activation):
+    feasible = context.can_implement(fmt, n, k, activation=activation)
+    if not feasible:
+        pytest.skip(feasible.reason)
+    return context.plan(fmt, n, k, activation=activation)
+
+
+@pytest.mark.parametrize(
+    "name, activations",
+    [
+        ("mxfp4", "fp8tok"),
+        ("int4", "fp8tok"),
+        ("int4", "int8tok"),
+        ("fp8row", "fp8tok"),
+        ("fp8tensor", "fp8tensor"),
+        ("fp8block", "fp8g128"),
+    ],
+)
+@pytest.mark.parametrize("m", [1, 17, 257])
+def test_quantized_activations(context, torch, rng, name, activations, m):
+    n, k = 192, 2816
+    fmt, stored, numbers = weights(rng, name, n, k)
+    activation, codes, scales, values = quantized(rng, activations, m, k)
+    plan = plan_or_skip(context, fmt, n, k, activation)
+    assert plan.activation == activation
+    weight = plan.pack(*stored)
+    a, a_scales = torch.from_numpy(codes).cuda(), torch.from_numpy(scales).cuda()
+    c = plan.run(a, weight, a_scales=a_scales)  # the bits
+    assert relative_error(c.float().cpu().numpy(), values @ numbers.T) < 3e-3
+    if activations != "int8tok":
+        assert torch.equal(plan.run(a.view(torch.float8_e4m3fn), weight, a_scales=a_scales), c)
+
+
+def test_misuse_of_scales(context, torch, rng):
+    n, k, m = 192, 2816, 8
+    fmt, stored, _ = weights(rng, "fp8block", n, k)
+    activation, codes, scales, _ = quantized(rng, "fp8g128", m, k)
+    plain_fmt, plain_stored, _ = weights(rng, "mxfp4", n, k)
+    plain = context.plan(plain_fmt, n, k)
+    x = torch.randn(m, k, device="cuda", dtype=torch.bfloat16)
+    a, a_scales = torch.from_numpy(codes).cuda(), torch.from_numpy(scales).cuda()
+    with pytest.raises(ValueError, match="activations, bf16, have no scales"):
+        plain.run(x, plain.pack(*plain_stored), a_scales=a_scales)
+    with pytest.raises(ValueError, match="expected BF16"):
+        plain.run(a.view(torch.float8_e4m3fn), plain.pack(*plain_stored))
+    plan = plan_or_skip(context, fmt, n, k, activation)
+    weight = plan.pack(*stored)
+    with pytest.raises(sabrewing.InvalidArgument, match="a_scales are null: on cuda:0 .* need them"):
+        plan.run(a, weight)
+    for wrong, match in [
+        (a_scales.cpu(), "a_scales is on cpu"),
+        (a_scales.double(), "torch.float64: f32 expected"),
+        (a_scales[0], r"contiguous \(22, 8\) expected"),
+        (a_scales.t(), r"contiguous \(22, 8\) expected"),
+        (a_scales.t().contiguous().t(), r"contiguous \(22, 8\) expected"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            plan.run(a, weight, a_scales=wrong)
+    with pytest.raises(ValueError, match="expected F8_E4M3"):
+        plan.run(x, weight, a_scales=a_scales)
+    with pytest.raises(ValueError, match="expected F8_E4M3"):
+        plan.run(a.view(torch.float8_e5m2), weight, a_scales=a_scales)
+    assert plan.run(a[:0], weight, a_scales=a_scales[:, :0].contiguous()).shape == (0, n)
+    torch.cuda.synchronize()
 
 
 def test_streams_and_graphs(context, torch, rng):

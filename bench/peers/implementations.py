@@ -32,6 +32,11 @@ class Implementation:
         """Empty, or why this implementation cannot run here."""
         return ""
 
+    @classmethod
+    def refusal(cls, weights: str, activations: str, n: int, k: int) -> str:
+        """Empty, or why it leaves out one of its pairs at this shape."""
+        return ""
+
     def pack(self, weight: Weight) -> Copy:
         """The weight as the kernel takes it."""
         raise NotImplementedError
@@ -59,7 +64,20 @@ class Implementation:
 
 class Sabrewing(Implementation):
     name = "sabrewing"
-    pairs = (("int4g128", "bf16"), ("int4g64", "bf16"), ("mxfp4", "bf16"), ("fp8row", "bf16"))
+    pairs = (
+        ("int4g128", "bf16"),
+        ("int4g64", "bf16"),
+        ("mxfp4", "bf16"),
+        ("fp8row", "bf16"),
+        ("int4g128", "fp8tok"),
+        ("int4g64", "fp8tok"),
+        ("int4g128", "int8tok"),
+        ("int4g64", "int8tok"),
+        ("mxfp4", "fp8tok"),
+        ("fp8row", "fp8tok"),
+        ("fp8block", "fp8g128"),
+        ("fp8tensor", "fp8tensor"),
+    )
     _context: Any = None
 
     @classmethod
@@ -74,19 +92,41 @@ class Sabrewing(Implementation):
             return str(error)
         return ""
 
-    def pack(self, weight: Weight) -> Copy:
+    @staticmethod
+    def formats(weights: str, activations: str) -> tuple[Any, Any]:
+        """The library's names of a pair."""
         import sabrewing
 
-        parts = weight.parts(self.weights)
-        if self.weights.startswith("int4g"):
-            fmt = sabrewing.WeightFormat.grouped("int4", int(self.weights[5:]))
-            values = parts[0] ^ -0x77777778  # offset nibbles to two's complement
-            scales = parts[1]
-        elif self.weights == "mxfp4":
-            fmt, values, scales = sabrewing.MXFP4, parts[0], parts[1]
+        if weights.startswith("int4g"):
+            weight = sabrewing.WeightFormat.grouped("int4", int(weights[5:]))
         else:
-            fmt, values, scales = sabrewing.WeightFormat("float8e4m3", "fp32", 1), parts[0], parts[1].float()
-        self.plan = self._context.plan(fmt, self.n, self.k)
+            weight = {
+                "mxfp4": sabrewing.MXFP4,
+                "fp8row": sabrewing.WeightFormat("float8e4m3", "fp32", 1),
+                "fp8block": sabrewing.WeightFormat("float8e4m3", "fp32", 128, 128),
+                "fp8tensor": sabrewing.WeightFormat("float8e4m3", "fp32"),
+            }[weights]
+        activation = sabrewing.ActivationFormat
+        return weight, {
+            "bf16": activation("bf16"),
+            "fp8tok": activation.per_token("float8e4m3"),
+            "int8tok": activation.per_token("int8"),
+            "fp8g128": activation.per_group("float8e4m3", 128),
+            "fp8tensor": activation.per_tensor("float8e4m3"),
+        }[activations]
+
+    @classmethod
+    def refusal(cls, weights: str, activations: str, n: int, k: int) -> str:
+        weight, activation = cls.formats(weights, activations)
+        return cls._context.can_implement(weight, n, k, activation=activation).reason
+
+    def pack(self, weight: Weight) -> Copy:
+        parts = weight.parts(self.weights)
+        # Offset nibbles to two's complement.
+        values = parts[0] ^ -0x77777778 if self.weights.startswith("int4g") else parts[0]
+        scales = parts[1].float() if self.weights == "fp8row" else parts[1]
+        fmt, activation = self.formats(self.weights, self.activations)
+        self.plan = self._context.plan(fmt, self.n, self.k, activation=activation)
         return {"weight": self.plan.pack(values.view(torch.uint8), scales)}
 
     def nbytes(self) -> int:
@@ -95,9 +135,17 @@ class Sabrewing(Implementation):
     def copy(self) -> Copy:
         return {"weight": self.first["weight"].copy()}
 
+    def operand(self, activations: Activations) -> tuple[torch.Tensor, torch.Tensor | None]:
+        operand, scale = activations.parts(self.activations)
+        if scale is not None and self.activations == "fp8g128":
+            scale = scale.t().contiguous()
+        elif scale is not None:
+            scale = scale.reshape(-1).expand(operand.shape[0]).contiguous()
+        return operand, scale
+
     def run(self, copy: Copy, operand: tuple[torch.Tensor, Any], out: torch.Tensor) -> torch.Tensor:
         # As in a chain of layers: the launch overlaps with the end of the kernel in front.
-        return self.plan.run(operand[0], copy["weight"], out=out, overlap=True)
+        return self.plan.run(operand[0], copy["weight"], a_scales=operand[1], out=out, overlap=True)
 
 
 class Cublas(Implementation):
@@ -319,6 +367,10 @@ class Machete(VllmLibrary):
     name = "machete"
     pairs = (("int4g128", "bf16"),)
 
+    @classmethod
+    def refusal(cls, weights: str, activations: str, n: int, k: int) -> str:
+        return f"N {n} is no multiple of 128" if n % 128 else ""
+
     def pack(self, weight: Weight) -> Copy:
         parts = weight.parts(self.weights)
         columns = parts[0].t().contiguous().t().contiguous().t()  # (K / 8, N), column-major
@@ -356,7 +408,7 @@ class CutlassW4A8(VllmLibrary):
 
 class CutlassFp8(VllmLibrary):
     name = "cutlass_fp8"
-    pairs = (("fp8row", "fp8tok"), ("fp8block", "fp8g128"))
+    pairs = (("fp8row", "fp8tok"), ("fp8block", "fp8g128"), ("fp8tensor", "fp8tensor"))
 
     def pack(self, weight: Weight) -> Copy:
         parts = weight.parts(self.weights)

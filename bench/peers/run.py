@@ -76,7 +76,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--impl", type=names, default=list(IMPLEMENTATIONS), help="implementations, by commas")
     parser.add_argument("--burst-from", type=int, default=128, metavar="M")
     parser.add_argument("--deadline", type=float, default=3600, metavar="SECONDS")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file; written after each shape")
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file; written after each size")
     return parser.parse_args(arguments)
 
 
@@ -92,16 +92,19 @@ def select(options: argparse.Namespace) -> tuple[list[cases.Shape], list[int]]:
     return shapes, options.m or sizes
 
 
+def fitting(shape: cases.Shape, formats: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pairs of formats that fit a shape."""
+    pairs_ = [(cases.fitted(asked, shape.n, shape.k), activations) for asked, activations in formats]
+    return [(weights, acts) for weights, acts in pairs_ if weights is not None and cases.activations_fit(acts, shape.k)]
+
+
 def cells(
     shapes: list[cases.Shape], sizes: list[int], formats: list[tuple[str, str]]
 ) -> list[tuple[cases.Shape, int, str, str, float]]:
     """Every shape, size and pair of formats that fit, with its floor."""
     out = []
     for shape in shapes:
-        for asked, activations in formats:
-            weights = cases.fitted(asked, shape.n, shape.k)
-            if weights is None or not cases.activations_fit(activations, shape.k):
-                continue
+        for weights, activations in fitting(shape, formats):
             for m in sizes:
                 out.append((shape, m, weights, activations, cases.floor_us(weights, activations, shape.n, shape.k, m)))
     return out
@@ -129,12 +132,17 @@ def available(chosen: list[str]) -> tuple[list[Any], dict[str, str]]:
 
 
 class Recorder:
-    """Rows and what failed."""
+    """Rows, what was left out and what failed."""
 
     def __init__(self, path: pathlib.Path | None, machine: dict[str, Any], absent: dict[str, str]) -> None:
         self.path, self.machine, self.absent = path, machine, absent
         self.rows: list[tables.Row] = []
+        self.skipped: dict[str, str] = {}
         self.failures: dict[str, str] = {}
+
+    def skip(self, where: str, reason: str) -> None:
+        self.skipped[where] = reason
+        print(f"skipped: {where}: {reason}", file=sys.stderr, flush=True)
 
     def fail(self, where: str, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}".splitlines()[0][:500]
@@ -144,7 +152,7 @@ class Recorder:
     def save(self) -> None:
         if self.path is None:
             return
-        head = {"machine": self.machine, "absent": self.absent, "failures": self.failures}
+        head = {"machine": self.machine, "absent": self.absent, "skipped": self.skipped, "failures": self.failures}
         lines = ",\n  ".join(json.dumps(row) for row in self.rows)
         text = json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n  ' + lines + "\n ]\n}\n"
         self.path.write_text(text)
@@ -162,6 +170,22 @@ def machine() -> dict[str, Any]:
     }
 
 
+def variants(
+    shape: cases.Shape, formats: list[tuple[str, str]], classes: list[Any], recorder: Recorder
+) -> list[tuple[Any, str, str]]:
+    """Class, weights and activations of what can run at a shape; what an implementation refuses is recorded."""
+    out = []
+    for weights, activations in fitting(shape, formats):
+        for cls in classes:
+            if (weights, activations) not in cls.pairs:
+                continue
+            if reason := cls.refusal(weights, activations, shape.n, shape.k):
+                recorder.skip(f"{cls.name}/{weights}/{activations} {shape}", reason)
+            else:
+                out.append((cls, weights, activations))
+    return out
+
+
 def time_shape(
     shape: cases.Shape,
     sizes: list[int],
@@ -176,23 +200,14 @@ def time_shape(
 
     weight = data.Weight(shape.n, shape.k)
     live = []
-    for asked, activations in options.formats:
-        weights = cases.fitted(asked, shape.n, shape.k)
-        if weights is None or not cases.activations_fit(activations, shape.k):
-            continue
-        for cls in classes:
-            if (weights, activations) not in cls.pairs:
-                continue
-            where = f"{cls.name}/{weights}/{activations} {shape}"
-            try:
-                implementation = cls(weight, weights, activations)
-                count = timing.copies_of(implementation.nbytes())
-                live.append(
-                    (implementation, [implementation.first, *(implementation.copy() for _ in range(count - 1))])
-                )
-                torch.cuda.synchronize()
-            except Exception as error:  # a peer's failure must not end the others' run
-                recorder.fail(where, error)
+    for cls, weights, activations in variants(shape, options.formats, classes, recorder):
+        try:
+            implementation = cls(weight, weights, activations)
+            count = timing.copies_of(implementation.nbytes())
+            live.append((implementation, [implementation.first, *(implementation.copy() for _ in range(count - 1))]))
+            torch.cuda.synchronize()
+        except Exception as error:  # a peer's failure must not end the others' run
+            recorder.fail(f"{cls.name}/{weights}/{activations} {shape}", error)
     exact: dict[str, torch.Tensor] = {}
     for m in sizes:
         if time.monotonic() > end:
@@ -235,7 +250,7 @@ def time_shape(
                     "error": float(f"{error:.3g}"),
                 }
             )
-    recorder.save()
+        recorder.save()
     print(f"{shape} {shape.name}: {len(recorder.rows)} rows", file=sys.stderr, flush=True)
 
 
@@ -259,6 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recorder = Recorder(options.out, machine(), absent)
     end = time.monotonic() + options.deadline
     for shape in shapes:
+        if time.monotonic() > end:
+            recorder.fail(str(shape), TimeoutError("the deadline has passed"))
+            continue
         time_shape(shape, sizes, options, classes, recorder, end)
     recorder.save()
     print(tables.tables(recorder.rows))

@@ -121,13 +121,41 @@ def test_command_line(capsys):
     assert "bf16" in capsys.readouterr().err
 
 
-def test_without_a_gpu_the_reason_is_printed():
-    result = subprocess.run(
-        [sys.executable, HERE.parent / "run.py", "--m", "1"], capture_output=True, text=True, check=False
-    )
-    if "cannot run" not in result.stderr:
+def test_what_is_required_and_cannot_run_is_named():
+    """Without a GPU that is the first one; with one it may be a package that is not installed."""
+    command = [sys.executable, HERE.parent / "run.py", "--m", "1", "--deadline", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    named = [line.split(" cannot run: ") for line in result.stderr.splitlines() if " cannot run: " in line]
+    if not named:
         pytest.skip("this machine can run the comparison")
-    assert result.returncode == 1 and "sabrewing cannot run" in result.stderr
+    assert result.returncode == 1 and result.stdout == ""
+    assert {name for name, _ in named} <= {f"run.py: {name}" for name in run.REQUIRED}
+    assert all(reason for _, reason in named)
+
+
+class Refusing:
+    """Refuses one of its pairs, and has no kernel for most."""
+
+    name = "refusing"
+    pairs = (("mxfp4", "bf16"), ("mxfp4", "fp8tok"), ("int4g64", "bf16"))
+
+    @classmethod
+    def refusal(cls, weights: str, activations: str, n: int, k: int) -> str:
+        return f"not beside {activations}, N {n}, K {k}" if activations == "fp8tok" else ""
+
+
+def test_a_refusal_is_a_skipped_cell(tmp_path, capsys):
+    recorder = run.Recorder(tmp_path / "r.json", {}, {})
+    shape = cases.Shape("", 5120, 2880)
+    assert run.variants(shape, cases.FORMATS, [Refusing], recorder) == [
+        (Refusing, "int4g64", "bf16"),
+        (Refusing, "mxfp4", "bf16"),
+    ]
+    where = "refusing/mxfp4/fp8tok 5120x2880"
+    assert recorder.skipped == {where: "not beside fp8tok, N 5120, K 2880"} and not recorder.failures
+    assert f"skipped: {where}: not beside fp8tok" in capsys.readouterr().err
+    recorder.save()
+    assert json.loads((tmp_path / "r.json").read_text())["skipped"] == recorder.skipped
 
 
 def test_recorder_writes_rows(tmp_path):
@@ -148,6 +176,35 @@ def test_implementations_are_the_listed_ones():
     known = {*cases.FORMATS, *(("int4g64", activations) for _, activations in cases.FORMATS)}
     for cls in implementations.ALL:
         assert cls.pairs and set(cls.pairs) <= known
+
+
+def test_the_librarys_formats():
+    pytest.importorskip("torch")
+    pytest.importorskip("sabrewing", reason="SABREWING_LIBRARY and python/ on PYTHONPATH")
+    import implementations
+
+    for weights, activations in implementations.Sabrewing.pairs:
+        fmt, activation = implementations.Sabrewing.formats(weights, activations)
+        fmt.to_abi(), activation.to_abi()
+        assert (activation.scale is None) == (activations == "bf16")
+    fp8block, fp8g128 = implementations.Sabrewing.formats("fp8block", "fp8g128")
+    assert (fp8block.block_n, fp8block.block_k, fp8g128.group) == (128, 128, 128)
+
+
+def test_the_librarys_operands():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sabrewing", reason="SABREWING_LIBRARY and python/ on PYTHONPATH")
+    import data
+    import implementations
+
+    rows = data.Activations(5, 256, device="cpu")
+    for activations, shape in {"fp8tok": (5,), "int8tok": (5,), "fp8tensor": (5,), "fp8g128": (2, 5)}.items():
+        implementation = implementations.Sabrewing.__new__(implementations.Sabrewing)
+        implementation.activations = activations
+        codes, scales = implementation.operand(rows)
+        assert scales.shape == shape and scales.dtype == torch.float32 and scales.is_contiguous()
+        factors = scales.repeat_interleave(128, 0).t() if activations == "fp8g128" else scales[:, None]
+        assert torch.equal(codes.double() * factors.double(), rows.exact(activations))
 
 
 @pytest.mark.parametrize("weights", ["int4g128", "int4g64", "mxfp4", "fp8row", "fp8block", "fp8tensor", "bf16"])

@@ -6,6 +6,7 @@ set -uo pipefail
 usage() {
   cat <<'TEXT'
 Usage: tests/acceptance/gpu.sh [--only SECTION[,SECTION...]] [--quick] [--bin FOLDER] [--out FOLDER] [--budget SECONDS]
+                               [--shapes NxK[,NxK...]] [--formats W/A[,W/A...]] [--merge FILE[,FILE...]]
 
 Sections, in this order:
   errors      plans and their kernels against float64
@@ -18,7 +19,7 @@ Sections, in this order:
   variants    more candidates and token groups where peers are close
   covering_times  times of the covering set
   a8_times    4-bit and FP8 weights beside 8-bit activations, held against recorded peers
-  peers       this library, cuBLAS and Humming in one process
+  peers       this library beside every peer that is installed (bench/peers), in one process
   python      the Python package and the C ABI
   models      whole models (gpu_models.sh)
   sanitizers  memcheck, racecheck, synccheck, initcheck on a smoke set
@@ -28,6 +29,9 @@ Sections, in this order:
   --bin FOLDER      test programs and sabrewing (default: build/release/bin); libsabrewing in ../lib
   --out FOLDER      for logs, JSON and summary.json (default: a new temporary folder)
   --budget SECONDS  sections that would begin after it are skipped (default: no limit)
+  --shapes          these shapes alone in the sections that time
+  --formats         peers: these weights/activations alone (bench/peers/run.py --help)
+  --merge           peers: rows of earlier runs, judged together with this one's against all that is asked
 
 Needs an NVIDIA GPU with NVRTC; compute-sanitizer for the sanitizers; a Python with torch and numpy for peers, and with
 pytest for python (SABREWING_TEST_PYTHON names it). What is missing is skipped by name. Exit status: 0 every claim that
@@ -40,13 +44,16 @@ bin=$repository/build/release/bin
 out=""
 quick=0
 only=""
+shapes=""
+formats=""
+merge=""
 budget=1000000
 sections="errors covering quantizers packing startup tune timings variants covering_times a8_times peers python models sanitizers"
 while [ $# -gt 0 ]; do
   case $1 in
     --help) usage; exit 0 ;;
     --quick) quick=1; shift ;;
-    --bin | --out | --only | --budget)
+    --bin | --out | --only | --budget | --shapes | --formats | --merge)
       [ $# -ge 2 ] || { usage >&2; exit 2; }
       declare "${1#--}=$2"
       shift 2 ;;
@@ -155,10 +162,10 @@ section_startup() {
   claim 60 "start with a warm cache" "$bin/cuda_startup_check" --cache "$out/cold" --first 0.3 --out "$out/start_warm.json"
 }
 if [ "$quick" = 0 ]; then
-  shapes=4096x4096,5120x2880,2880x4096,8192x8192,28672x8192,8192x28672
+  shapes=${shapes:-4096x4096,5120x2880,2880x4096,8192x8192,28672x8192,8192x28672}
   times=1,4,16,32,64,128,256,512,1024,2048,4096,8192
 else
-  shapes=4096x4096
+  shapes=${shapes:-4096x4096}
   times=1,16,64,512
 fi
 shapes_file() {  # of the shapes to time, as sabrewing reads them
@@ -207,21 +214,28 @@ section_a8_times() {
   cat "$out/8-bit_activations_beside_the_peers.log"
 }
 section_peers() {
-  local python
+  local python name reason chosen="" judged=(--shapes "$shapes" --m "$times") earlier=()
   python=$(find_python torch numpy) || { skip "peers" "no Python with torch and numpy (SABREWING_TEST_PYTHON names one)"; return; }
   [ -e "$bin/../lib/libsabrewing.so.1" ] || { skip "peers" "libsabrewing.so.1 is missing: build it"; return; }
-  local chosen=sabrewing,cublas
-  if "$python" -c 'import humming.forward' 2>/dev/null; then
-    chosen+=,humming
-  else
-    skip "humming" "package humming-kernels is not installed"
-  fi
+  local -x SABREWING_LIBRARY=$bin/../lib/libsabrewing.so.1
+  "$python" "$repository/bench/peers/run.py" --list >"$out/peers.txt"
+  while IFS= read -r name; do
+    reason=${name#*: }
+    name=${name%%: *}
+    case $reason,$name in
+      ready,* | *,sabrewing | *,cublas) chosen+=${chosen:+,}$name ;;
+      *) skip "peer $name" "$reason" ;;
+    esac
+  done <"$out/peers.txt"
   [ ! -e "$out/tuning.json" ] || export SABREWING_TUNING=$out/tuning.json
-  SABREWING_LIBRARY=$bin/../lib/libsabrewing.so.1 claim 580 "peers" "$python" "$repository/bench/peers/run.py" \
-    --impl "$chosen" --only "$shapes" --m "$times" --deadline 500 --out "$out/peers.json" \
-    --formats int4g128/bf16,mxfp4/bf16,fp8row/bf16,fp8row/fp8tok,fp8tensor/fp8tensor,bf16/bf16
+  claim 580 "peers" "$python" "$repository/bench/peers/run.py" --impl "$chosen" --only "$shapes" --m "$times" \
+    --deadline 500 ${formats:+--formats "$formats"} --out "$out/peers.json"
+  [ -e "$out/peers.json" ] || return
   sed -n '/^| weights/,$p' "$out/peers.log"
-  claim 10 "ratios to the peers" python3 "$claims_py" peers "$out/peers.json"
+  grep '^skipped' "$out/peers.log"
+  [ -z "$merge" ] || { IFS=, read -ra earlier <<<"$merge"; judged=(); }
+  claim 10 "ratios to the peers" python3 "$claims_py" peers "${earlier[@]}" "$out/peers.json" "${judged[@]}"
+  grep ' asked, least ' "$out/ratios_to_the_peers.log" | sed 's/^/      /'
 }
 section_python() {
   [ -e "$bin/../lib/libsabrewing.so.1" ] || { skip "python" "libsabrewing.so.1 is missing: build it"; return; }

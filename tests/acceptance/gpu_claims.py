@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Holds figures of gpu.sh against what is asked of them. The last line is the figure; exit status 1: a claim fails.
 
-Usage: gpu_claims.py quantizers FILE | a8 FILE | peers FILE"""
+Usage: gpu_claims.py quantizers FILE | a8 FILE | peers FILE... [--shapes NxK,...] [--m M,...]"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import pathlib
 import sys
+from collections.abc import Iterable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench" / "peers"))
 
+import claims  # noqa: E402
 import tables  # noqa: E402
 
 # FP8 per token, microseconds by (K, M): the faster of Humming 0.1.19 and vLLM 0.33.0 on one H200.
@@ -41,13 +44,6 @@ A8_PEERS = {
     ("fp8row", "fp8", 4096, 4096): (7.5, 7.5, 8.1, 13.8, 24.7, 94.0),
 }
 LEAST_RATIO = 0.95
-# Geometric means of (fastest peer) / (ours) that are asked, by range of M.
-ASKED = {
-    ("int4g128", "bf16"): (1.15, 1.15, 1.05, 1.00),
-    ("int4g64", "bf16"): (1.15, 1.15, 1.05, 1.00),
-    ("mxfp4", "bf16"): (1.15, 1.15, 1.05, 1.00),
-    ("fp8row", "bf16"): (1.15, 1.15, 1.05, 1.00),
-}
 
 
 def quantizers(path: pathlib.Path) -> int:
@@ -98,39 +94,35 @@ def a8(path: pathlib.Path) -> int:
     return int(behind > 0 or missing > 0)
 
 
-def peers(path: pathlib.Path) -> int:
-    rows = tables.load([path])
-    failures = []
-    for pair, buckets in tables.ratios(rows).items():
-        for (bucket, _, _), asked in zip(tables.BUCKETS, ASKED.get(pair, ())):
-            if bucket not in buckets:
-                continue
-            mean, least, count = buckets[bucket]
-            good = mean >= asked and least >= LEAST_RATIO
-            print(f"{'/'.join(pair):16} {bucket:10} {mean:.2f} of {asked:.2f} asked, least {least:.2f} of {count} {'' if good else 'FAIL'}")
-            if not good:
-                failures.append(f"{'/'.join(pair)} {bucket}")
-    slower = _four_bits_behind(rows)
-    for text in slower:
-        print(f"FAIL 4-bit weights are slower than FP8: {text}")
-    print(f"{len(failures)} ranges below what is asked{': ' if failures else ''}{', '.join(failures)}; {len(slower)} sizes where FP8 beats 4 bits")
-    return int(bool(failures or slower))
-
-
-def _four_bits_behind(rows: list[tables.Row]) -> list[str]:
-    """Sizes up to M = 64 where the fastest FP8 by FP8 kernel of a peer beats our best 4-bit one."""
-    out = []
-    for n, k, m in sorted({(row["n"], row["k"], row["m"]) for row in rows if row["m"] <= 64}):
-        here = [row for row in rows if (row["n"], row["k"], row["m"]) == (n, k, m)]
-        ours = [row["us"] for row in here if row["impl"] == "sabrewing" and row["weights"].startswith(("int4", "mxfp4"))]
-        fp8 = [row["us"] for row in here if row["impl"] != "sabrewing" and row["weights"].startswith("fp8") and row["activations"] != "bf16"]
-        if ours and fp8 and min(ours) > min(fp8):
-            out.append(f"{n}x{k} M={m}: {min(ours):.2f} us, FP8 {min(fp8):.2f}")
-    return out
+def peers(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="gpu_claims.py peers", description="Judges rows of bench/peers/run.py.")
+    parser.add_argument("files", nargs="+", type=pathlib.Path, help="later rows replace earlier ones of the same case")
+    parser.add_argument("--shapes", help="NxK, by commas; default: every shape that is asked")
+    parser.add_argument("--m", help="numbers of rows, by commas; default: every one that is asked")
+    options = parser.parse_args(arguments)
+    shapes: Iterable[tuple[int, int]] = claims.SHAPES
+    sizes: Iterable[int] = claims.SIZES
+    try:
+        if options.shapes:
+            shapes = [(int(n), int(k)) for n, k in (text.split("x") for text in options.shapes.split(","))]
+        if options.m:
+            sizes = [int(m) for m in options.m.split(",")]
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        rows = tables.load(options.files)
+    except (OSError, ValueError) as error:
+        print(f"gpu_claims.py: {error}")
+        return 1
+    verdict = claims.judge(rows, shapes, sizes)
+    print("\n".join([*verdict.lines, verdict.summary()]))
+    return int(not verdict.holds)
 
 
 def main(arguments: list[str]) -> int:
-    commands = {"quantizers": quantizers, "a8": a8, "peers": peers}
+    if len(arguments) >= 2 and arguments[0] == "peers":
+        return peers(arguments[1:])
+    commands = {"quantizers": quantizers, "a8": a8}
     if len(arguments) != 2 or arguments[0] not in commands:
         print(__doc__, file=sys.stderr)
         return 2

@@ -27,9 +27,9 @@ std::unique_ptr<kernels::Backend> make_backend(const LoadOptions& options, std::
       return kernels::cuda::make_cuda_backend({0, options.accuracy});
     } catch (const Error& error) {
       if (options.device == "cuda") throw;
-      // Up to the places searched; `doctor` and device cuda say everything.
+      // Without the places searched; `doctor` and device cuda say everything.
       const std::string reason = error.what();
-      note = "no GPU: " + reason.substr(0, reason.find(": "));
+      note = "no GPU: " + reason.substr(0, std::min(reason.find(": tried "), reason.find('\n')));
     }
   }
   kernels::cpu::CpuBackendOptions cpu;

@@ -103,6 +103,14 @@ ReferenceFile read_reference(const std::filesystem::path& file) {
   return reference;
 }
 
+float bf16_logit_bound(const ReferenceCase& reference, std::size_t layers) {
+  double squares = 0;
+  for (const double logit : reference.last_logits) squares += logit * logit;
+  const double size = std::sqrt(squares / static_cast<double>(reference.last_logits.size()));
+  const double rounding = std::ldexp(1, -8) / std::sqrt(3.0);
+  return static_cast<float>(6 * rounding * std::sqrt(10.0 * static_cast<double>(layers) + 1) * size);
+}
+
 CaseResult verify_case(LoadedModel& model, Runner& runner, const ReferenceCase& reference, bool ignore_eos,
                        const VerifyBounds& bounds) {
   CaseResult result;

@@ -43,6 +43,14 @@ struct VerifyBounds {
   static VerifyBounds standard() { return {0.1F, std::nullopt}; }
 };
 
+/// How far BF16 activations move the logits of a case. A rounding changes a value by at most half a unit in
+/// the last place, uniformly: 2^-8 / sqrt(3) of it in the root mean square. On the way through a layer a
+/// value is rounded at most ten times (norm, qkv, q/k norm, rotary embedding, attention, output; norm, gate
+/// and up, activation, down), then by the last norm. Taken as independent, and as passed on whole although
+/// the FP32 residual carries most of the value past them, they add up to sqrt(10 L + 1) of one rounding. Six
+/// standard deviations of the logits' root mean square leave no chance to any of the vocabulary.
+float bf16_logit_bound(const ReferenceCase& reference, std::size_t layers);
+
 struct CaseResult {
   std::string name;
   std::vector<std::string> failures;  ///< one sentence each

@@ -246,7 +246,7 @@ section_models() {
   local limit=300
   [ "$quick" = 0 ] || limit=20
   claim 580 "whole models" "$repository/tests/acceptance/gpu_models.sh" --out "$out/models" --binary "$sabrewing" \
-    --tests "$bin" --limit "$limit" --no-sanitizer
+    --tests "$bin" --limit "$limit" --only tests,verify,latency,cli,eval,server
   sed 's/^/      /' "$out/models/table.txt"
 }
 section_sanitizers() {
@@ -258,6 +258,10 @@ section_sanitizers() {
     claim 140 "$tool" "$sanitizer" --tool "$tool" --error-exitcode 1 "$bench" --check-only --race-checkable \
       --formats mxfp4,int4g128 --shapes 192x1408 --m 8,65,200 --limit 6
   done
+  have "$sabrewing" || return
+  claim 300 "whole models" "$repository/tests/acceptance/gpu_models.sh" --out "$out/models_sanitizers" \
+    --binary "$sabrewing" --only sanitizers
+  sed 's/^/      /' "$out/models_sanitizers/table.txt"
 }
 
 : >"$out/claims.jsonl"

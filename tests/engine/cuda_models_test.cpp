@@ -1,29 +1,15 @@
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
+#include <cstring>
 #include <filesystem>
 
+#include "../models/model_golden.h"
 #include "engine/generator.h"
 #include "engine/verify.h"
 #include "kernels/cuda/backend/cuda_backend.h"
 
 namespace sabrewing::engine {
 namespace {
-
-/// How far BF16 activations move the logits. A rounding changes a value by at most half a unit in the last
-/// place, uniformly: 2^-8 / sqrt(3) of it in the root mean square. On the way through a layer a value is
-/// rounded at most ten times (norm, qkv, q/k norm, rotary embedding, attention, output; norm, gate and up,
-/// activation, down), then by the last norm. Taken as independent, and as passed on whole although the FP32
-/// residual carries most of the value past them, they add up to sqrt(10 L + 1) of one rounding. Six standard
-/// deviations leave no chance to any of the vocabulary's logits.
-float bf16_logit_bound(const ReferenceCase& reference, std::size_t layers) {
-  double squares = 0;
-  for (const double logit : reference.last_logits) squares += logit * logit;
-  const double size = std::sqrt(squares / static_cast<double>(reference.last_logits.size()));
-  const double rounding = std::ldexp(1, -8) / std::sqrt(3.0);
-  return static_cast<float>(6 * rounding * std::sqrt(10.0 * static_cast<double>(layers) + 1) * size);
-}
 
 class CudaModels : public testing::TestWithParam<const char*> {
  protected:
@@ -58,11 +44,45 @@ TEST_P(CudaModels, ExactMatchesReference) { verify(kernels::Accuracy::kExact); }
 TEST_P(CudaModels, DefaultStaysWithinTheBf16Bound) { verify(kernels::Accuracy::kDefault); }
 
 INSTANTIATE_TEST_SUITE_P(Gpu, CudaModels, testing::Values("mini-gpt-oss", "mini-qwen3", "mini-qwen3-moe"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         [](const auto& test) { return golden_test_name(test.param); });
+
+class CudaModelGolden : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (const Feasibility usable = kernels::cuda::cuda_usable({}); !usable) GTEST_SKIP() << usable.reason;
+    backend_ = kernels::cuda::make_cuda_backend({0, kernels::Accuracy::kExact});
+  }
+
+  std::vector<float> run(std::span<const std::int32_t> prompt, std::int64_t chunk, std::int64_t block_size) {
+    return golden_logits(*backend_, kernels::Accuracy::kExact, GetParam(), prompt, chunk, block_size);
+  }
+
+  std::unique_ptr<kernels::Backend> backend_;
+};
+
+TEST_P(CudaModelGolden, ExactWithinBound) {
+  const ModelGolden golden = ModelGolden::read(GetParam());
+  const float largest = golden.largest_difference(run(golden.prompt, 512, 16));
+  EXPECT_LE(largest, 2e-3F);
+  std::printf("%s: %zu tokens, largest logit difference %.2e\n", GetParam().c_str(), golden.prompt.size(),
+              largest);
+}
+
+TEST_P(CudaModelGolden, ExactIsBitwiseIndependentOfTheSchedule) {
+  ModelGolden golden = ModelGolden::read(GetParam());
+  golden.prompt.resize(std::min<std::size_t>(golden.prompt.size(), 150));
+  const std::vector<float> expected = run(golden.prompt, 512, 16);
+  for (const std::int64_t chunk : {1, 7, 64})
+    for (const std::int64_t block_size : {1, 37}) {
+      const std::vector<float> logits = run(golden.prompt, chunk, block_size);
+      EXPECT_TRUE(logits.size() == expected.size() &&
+                  std::memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)) == 0)
+          << "chunk " << chunk << ", block size " << block_size;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, CudaModelGolden, testing::ValuesIn(golden_names()),
+                         [](const auto& test) { return golden_test_name(test.param); });
 
 }  // namespace
 }  // namespace sabrewing::engine

@@ -16,11 +16,9 @@ using namespace sabrewing::server;
 
 const ServedModel& served() {
   static const ServedModel model = [] {
-    ServiceOptions options;
+    ServiceOptions options = qwen3_options();
     // The longest answers of one request must take a fraction of a second, sanitized.
     options.max_choices = 4;
-    options.tool_parser = "hermes";
-    options.reasoning_parser = "qwen3";
     engine::EngineOptions engine;
     engine.max_context = 256;
     return ServedModel("mini-qwen3", options, engine);

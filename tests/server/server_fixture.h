@@ -91,6 +91,14 @@ class FakeExchange final : public Exchange {
   bool ended_ = false;
 };
 
+/// The parsers of Qwen3's tool calls and reasoning.
+inline ServiceOptions qwen3_options() {
+  ServiceOptions options;
+  options.tool_parser = "hermes";
+  options.reasoning_parser = "qwen3";
+  return options;
+}
+
 /// One of the small checkpoints in exact mode behind an engine and a service.
 struct ServedModel {
   engine::LoadedModel model;

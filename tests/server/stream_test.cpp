@@ -60,14 +60,8 @@ OrderedJson named_events(const std::string& body) {
 class StreamTest : public testing::Test {
  protected:
   static ServedModel& served() {
-    static ServedModel model("mini-qwen3", options());
+    static ServedModel model("mini-qwen3", qwen3_options());
     return model;
-  }
-  static ServiceOptions options() {
-    ServiceOptions options;
-    options.tool_parser = "hermes";
-    options.reasoning_parser = "qwen3";
-    return options;
   }
   static OrderedJson cases() {
     const auto file = std::filesystem::path(SABREWING_SOURCE_DIR) / "tests/data/server/streams.json";

@@ -19,14 +19,8 @@ constexpr char kMessages[] = "/v1/messages";
 class ValidationTest : public testing::Test {
  protected:
   static ServedModel& served() {
-    static ServedModel model("mini-qwen3", options());
+    static ServedModel model("mini-qwen3", qwen3_options());
     return model;
-  }
-  static ServiceOptions options() {
-    ServiceOptions options;
-    options.tool_parser = "hermes";
-    options.reasoning_parser = "qwen3";
-    return options;
   }
   static OrderedJson ok(const char* path, const OrderedJson& body) {
     const auto answer = served().post(path, body.dump());

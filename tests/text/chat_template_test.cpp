@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/error.h"
+#include "chat_request.h"
 #include "core/mapped_file.h"
 
 namespace sabrewing::text {
@@ -95,12 +95,7 @@ TEST(ChatTemplateGolden, ConversationsEqualTransformers) {
     fs::copy_file(kData / "templates" / row[0].get<std::string>(), folder / "chat_template.jinja",
                   fs::copy_options::overwrite_existing);
     const OrderedJson& conversation = conversations[row[1].get<std::string>()];
-    ChatRequest request;
-    request.messages = conversation["messages"];
-    if (conversation.contains("tools")) request.tools = conversation["tools"];
-    if (conversation.contains("documents")) request.documents = conversation["documents"];
-    if (conversation.contains("kwargs")) request.kwargs = conversation["kwargs"];
-    request.add_generation_prompt = conversation.value("add_generation_prompt", false);
+    const ChatRequest request = read_request(conversation, false);
     OrderedJson got;
     std::string error_text;
     try {

@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <set>
 
-#include "core/error.h"
+#include "chat_request.h"
 #include "core/mapped_file.h"
 
 namespace sabrewing::text {
@@ -17,25 +17,8 @@ using ::testing::HasSubstr;
 
 const std::filesystem::path kSource = SABREWING_SOURCE_DIR;
 
-ChatRequest read_request(const OrderedJson& json) {
-  ChatRequest request;
-  request.messages = json.at("messages");
-  if (json.contains("tools")) request.tools = json["tools"];
-  request.kwargs = json.value("kwargs", OrderedJson::object());
-  request.add_generation_prompt = true;
-  return request;
-}
-
-ChatRequest question() { return read_request({{"messages", {{{"role", "user"}, {"content", "Hi"}}}}}); }
-
 std::string error_of(const ChatRequest& request, ErrorCode code) {
-  try {
-    render_deepseek_v4(request);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code);
-    return error.what();
-  }
-  return "";
+  return text::error_of([](const ChatRequest& r) { render_deepseek_v4(r); }, request, code);
 }
 
 TEST(DeepseekV4, EqualsTheReference) {

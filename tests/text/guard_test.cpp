@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <set>
 
-#include "core/error.h"
+#include "chat_request.h"
 #include "core/mapped_file.h"
 
 namespace sabrewing::text {
@@ -57,13 +57,6 @@ OrderedJson message(const char* role, const std::string& content) {
   return {{"role", role}, {"content", content}};
 }
 
-ChatRequest conversation(const OrderedJson& messages) {
-  ChatRequest request;
-  request.messages = messages;
-  request.add_generation_prompt = true;
-  return request;
-}
-
 /// How often each added token occurs in the ids of the parts.
 std::multiset<std::string> added(const std::vector<PromptPart>& parts) {
   std::multiset<std::string> found;
@@ -86,8 +79,7 @@ TEST(Guard, OrdinaryConversationsAreOnePartOfMarkup) {
   for (const fs::directory_entry& file : fs::directory_iterator(kTemplates)) {
     const ModelChatTemplates model = templates(file.path().filename().string());
     for (const auto& [name, json] : conversations.items()) {
-      ChatRequest request = conversation(json["messages"]);
-      if (json.contains("tools")) request.tools = json["tools"];
+      const ChatRequest request = read_request(json);
       std::string plain;
       try {
         plain = model.render(request);

@@ -77,8 +77,8 @@ inline std::vector<float> golden_logits(kernels::Backend& backend, kernels::Accu
   std::vector<float> logits;
   for (std::int64_t at = 0; at < tokens; at += chunk) {
     engine::StepSequence step;
-    step.tokens = prompt.subspan(static_cast<std::size_t>(at),
-                                 static_cast<std::size_t>(std::min(chunk, tokens - at)));
+    step.tokens =
+        prompt.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(std::min(chunk, tokens - at)));
     step.first_position = at;
     step.blocks = blocks;
     step.all_logits = true;

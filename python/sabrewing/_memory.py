@@ -49,7 +49,7 @@ class Array:
 
     def is_contiguous(self) -> bool:
         expected = _contiguous(self.shape)
-        return all(extent <= 1 or a == b for extent, a, b in zip(self.shape, self.strides, expected))
+        return 0 in self.shape or all(n <= 1 or a == b for n, a, b in zip(self.shape, self.strides, expected))
 
     def rows(self, what: str) -> tuple[int, int, int]:
         """Rows, bytes of a row and bytes from row to row; what follows the first axis is contiguous."""

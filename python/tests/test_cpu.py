@@ -9,6 +9,7 @@ import pytest
 from reference import E4M3, bf16_bits, bf16_values, random_mxfp4, relative_error
 
 import sabrewing
+from sabrewing import _memory
 
 SHAPES = [(1, 1, 32), (3, 17, 64), (8, 48, 96), (33, 100, 288), (7, 192, 2880)]
 
@@ -149,6 +150,12 @@ def test_zero_rows(context, rng):
     values, scales, _ = random_mxfp4(rng, 40, 96)
     plan = context.plan(sabrewing.MXFP4, 40, 96)
     assert plan.run(np.empty((0, 96), np.float32), plan.pack(values, scales)).shape == (0, 40)
+
+
+def test_contiguous_memory():
+    array = np.zeros((4, 3), np.float32)
+    for part, contiguous in [(array, True), (array.T, False), (array[:, :1], False), (array[:1, :2], True), (array[:, :0], True)]:
+        assert _memory.describe(part, "part").is_contiguous() == contiguous
 
 
 def test_explain_and_describe(context):

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "formats/numeric/element_type.h"
 #include "formats/numeric/float16.h"
@@ -39,6 +40,15 @@ namespace sabrewing::device {
 
 using std::max;
 using std::min;
+
+template <int kWords>
+inline void load_words(const void* from, std::uint32_t* out) {
+  std::memcpy(out, from, std::size_t{kWords} * 4);
+}
+template <int kWords>
+inline void store_words(void* to, const std::uint32_t* words) {
+  std::memcpy(to, words, std::size_t{kWords} * 4);
+}
 
 namespace shim {
 

@@ -41,6 +41,43 @@ Matrix matrix(const jit::DeviceBuffer& buffer, DType dtype, std::int64_t rows, s
   return {buffer.data(), dtype, rows, cols, cols};
 }
 
+TEST_F(GemmPlanOnGpu, LargeWeightsArePackedOnTheDeviceIntoTheBytesOfTheHost) {
+  for (const char* format : {"mxfp4", "int4g128", "fp8row"}) {
+    RandomWeight weight(format_by_name(format), 1000, 2048, 5);
+    GemmDesc desc;
+    desc.weight = weight.format;
+    desc.activation = formats::ActivationFormat::bf16();
+    desc.n = weight.n;
+    desc.k = weight.k;
+    const auto plan = planner_->plan(desc);
+    const std::uint64_t compiled = compiler_->counters().compiled;
+    const PackedHostWeight expected = pack_weight(weight.source(), plan->layout());
+    for (const bool again : {false, true}) {
+      const PackedWeight packed = planner_->pack(*plan, weight.source());
+      std::vector<std::byte> got(expected.bytes.size());
+      jit::copy_to_host(got, packed.bytes.data, nullptr);
+      jit::synchronize(nullptr);
+      EXPECT_EQ(got == expected.bytes, true) << format << again;
+      EXPECT_EQ(compiler_->counters().compiled, compiled + 1) << format;
+    }
+  }
+  // What the device refuses is explained as on the host.
+  RandomWeight nan(format_by_name("fp8row"), 1000, 2048, 5);
+  nan.values[5 * 2048 + 9] = std::byte{0x7f};
+  GemmDesc desc;
+  desc.weight = nan.format;
+  desc.activation = formats::ActivationFormat::bf16();
+  desc.n = nan.n;
+  desc.k = nan.k;
+  const auto plan = planner_->plan(desc);
+  try {
+    planner_->pack(*plan, nan.source());
+    ADD_FAILURE() << "a NaN was packed";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("row 5 holds a weight that is NaN"));
+  }
+}
+
 TEST_F(GemmPlanOnGpu, MatchesFloat64AcrossIntervalsWithBias) {
   for (const auto& [format, k] : {std::pair{"mxfp4", 2880}, {"int4g128", 384}, {"fp8row", 640}}) {
     const std::int64_t n = 200;

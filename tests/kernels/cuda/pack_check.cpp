@@ -28,9 +28,8 @@ class Check {
  public:
   explicit Check(const Options& options)
       : options_(options),
-        bench_(jit::Device::open(), std::make_shared<jit::Compiler>(
-                                        jit::CompilerOptions{std::nullopt, jit::CubinCache::open_default()})),
-        packer_(bench_.device(), bench_.compiler()) {}
+        bench_(jit::Device::open(), std::make_shared<jit::Compiler>(jit::CompilerOptions{
+                                        std::nullopt, jit::CubinCache::open_default()})) {}
 
   int run() {
     const auto bf16 = formats::ActivationFormat::bf16();
@@ -61,7 +60,8 @@ class Check {
       const PackedHostWeight expected = pack_weight(weight.source(), layout);
       const jit::DeviceBuffer out(bench_.device(), expected.bytes.size() + kGuardBytes);
       jit::set_bytes(out.data(), 0x5a, out.size(), bench_.stream());
-      packer_.pack(weight.source(), layout, out.data(), bench_.stream());
+      const DevicePacker packer(bench_.device(), bench_.compiler(), weight.format, layout);
+      packer.pack(weight.source(), out.data(), bench_.stream());
       std::vector<std::byte> got(out.size());
       jit::copy_to_host(got, out.data(), bench_.stream());
       jit::synchronize(bench_.stream());
@@ -98,9 +98,9 @@ class Check {
     upload(source.parts[0].zeros, weight.zeros);
     const jit::DeviceBuffer out(bench_.device(), shape.bytes),
         scratch(bench_.device(), DevicePacker::scratch_bytes(n));
+    const DevicePacker packer(bench_.device(), bench_.compiler(), weight.format, layout);
     const double us = bench_.time(
-        [&](int) { packer_.enqueue(source, layout, shape, out.data(), scratch.data(), bench_.stream()); },
-        500, false);
+        [&](int) { packer.enqueue(source, out.data(), scratch.data(), bench_.stream()); }, 100, false);
     const auto bytes = static_cast<double>(weight.values.size() + weight.scales.size());
     const double rate = bytes / us * 1e-3;
     fmt::print("{:16} {}x{} {:9.1f} us {:7.0f} GB/s of checkpoint\n", name, n, k, us, rate);
@@ -115,7 +115,6 @@ class Check {
 
   const Options& options_;
   BenchDevice bench_;
-  DevicePacker packer_;
   nlohmann::json rows_ = nlohmann::json::array();
   int compared_ = 0, failures_ = 0;
   double slowest_ = 0;

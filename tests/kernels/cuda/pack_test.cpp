@@ -29,38 +29,33 @@ struct DevicePacked {
 DevicePacked pack_as_device(const WeightSource& source, const WeightLayout& layout) {
   const PackedShape shape = PackedShape::of(layout, source.n(), source.k);
   device::PackParams p = pack_params(source, layout, shape);
+  const device::PackLayout l = pack_layout(source.format, layout);
   DevicePacked packed{std::vector<std::byte>(shape.bytes), false};
-  std::vector<float> scales(static_cast<std::size_t>(shape.n)), zeros(scales);
+  std::vector<int> lowered(static_cast<std::size_t>(shape.n));
   std::array<unsigned, 2> status{};
-  p.row_scale = scales.data();
-  p.row_zero = zeros.data();
+  p.row_lowered = lowered.data();
   p.status = status.data();
+  p.out = reinterpret_cast<unsigned char*>(packed.bytes.data());
   for (int row = 0; row < p.n; ++row) {
-    float& scale = scales[static_cast<std::size_t>(row)];
-    packed.trouble |= device::scan_row(p, row, 0, 1, scale, zeros[static_cast<std::size_t>(row)]);
+    float scale = 0, zero = 0;
+    packed.trouble |= device::scan_row(p, l, row, 0, 1, scale, zero);
+    lowered[static_cast<std::size_t>(row)] = device::lowered_of_row(l, scale, zero);
     status[0] = std::max(status[0], __float_as_uint(scale));
   }
-  const int weights = p.slab_k / device::kPackBlock * 128 * p.words, all = weights + 32 * p.scale_words;
-  EXPECT_EQ(static_cast<std::size_t>(all) * 4, layout.slab_bytes());
+  const auto each_thread = [](const auto& phase) {
+    for (int thread = 0; thread < device::kPackThreads; ++thread) phase(thread);
+  };
+  std::vector<std::uint32_t> codes(device::kPackTileWords);
   for (int row_block = 0; row_block < p.row_blocks; ++row_block) {
-    for (int slab = 0; slab < p.slabs; ++slab)
-      for (int i = 0; i < all; ++i) {
-        const std::uint32_t word = i < weights
-                                       ? device::weight_word(p, row_block, slab, i, packed.trouble)
-                                       : device::scale_word(p, row_block, slab, i - weights, packed.trouble);
-        std::memcpy(
-            packed.bytes.data() + ((static_cast<std::size_t>(row_block) * static_cast<std::size_t>(p.slabs) +
-                                    static_cast<std::size_t>(slab)) *
-                                       static_cast<std::size_t>(all) +
-                                   static_cast<std::size_t>(i)) *
-                                      4,
-            &word, 4);
-      }
-    for (int r = 0; r < device::kPackBlock; ++r) {
-      const int row = row_block * device::kPackBlock + r;
-      const float factor = device::row_factor(p, row, packed.trouble);
-      std::memcpy(packed.bytes.data() + shape.factor_offset + static_cast<std::size_t>(row) * 4, &factor, 4);
+    for (int tile = 0; tile * device::kPackTileColumns < p.slabs * l.slab_k; ++tile) {
+      std::fill(codes.begin(), codes.end(), 0xa5a5a5a5u);
+      each_thread([&](int thread) { device::stage_codes(p, l, row_block, tile, thread, codes.data()); });
+      each_thread([&](int thread) { device::pack_scales(p, l, row_block, tile, thread, packed.trouble); });
+      each_thread([&](int thread) {
+        device::pack_codes(p, l, row_block, tile, thread, codes.data(), packed.trouble);
+      });
     }
+    each_thread([&](int thread) { device::pack_factor(p, l, row_block, thread, packed.trouble); });
   }
   return packed;
 }
@@ -173,13 +168,31 @@ TEST(DevicePacking, TroubleIsSeen) {
 TEST(DevicePacking, CompilesWithoutSpills) {
   jit::Compiler compiler;
   if (const Feasibility feasible = compiler.available(); !feasible) GTEST_SKIP() << feasible.reason;
-  for (const char* architecture : {"sm_80", "sm_90a", "sm_120a"}) {
-    const auto compiled = compiler.compile(packer_source(jit::Architecture::parse(architecture)));
-    EXPECT_EQ(compiled->warnings, "");
+  std::vector<jit::KernelSource> sources;
+  for (const char* architecture : {"sm_80", "sm_90a", "sm_120a"})
+    for (const auto& [name, activation] : {std::pair{"mxfp4", "bf16"},
+                                           {"int4g128", "bf16"},
+                                           {"fp8row", "bf16"},
+                                           {"nvfp4", "bf16"},
+                                           {"int8:row:fp32", "bf16"},
+                                           {"uint7:row:fp32:zp", "fp16"},
+                                           {"uint3:g32:fp32:zp", "fp8"}}) {
+      if (architecture != std::string("sm_90a") && name != std::string("nvfp4")) continue;
+      const WeightFormat format = format_by_name(name);
+      sources.push_back(
+          packer_source(pack_layout(format, weight_layout(format, activation_by_name(activation))),
+                        jit::Architecture::parse(architecture)));
+      sources.back().name += fmt::format(", {} for {}", name, architecture);
+    }
+  const std::vector<jit::CompileOutcome> outcomes = compiler.compile_all(sources);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    SCOPED_TRACE(sources[i].name);
+    ASSERT_NE(outcomes[i].kernels, nullptr) << outcomes[i].error;
+    EXPECT_EQ(outcomes[i].kernels->warnings, "");
     for (const char* kernel : {"pack_scan", "pack_words"}) {
-      const jit::KernelResources& resources = compiled->function(kernel).resources;
-      EXPECT_EQ(resources.spill_store_bytes + resources.spill_load_bytes + resources.stack_bytes, 0)
-          << kernel << ' ' << architecture;
+      const jit::KernelResources& resources = outcomes[i].kernels->function(kernel).resources;
+      EXPECT_EQ(resources.spill_store_bytes + resources.spill_load_bytes + resources.stack_bytes, 0);
+      EXPECT_LE(resources.registers, 48) << kernel;
     }
   }
 }

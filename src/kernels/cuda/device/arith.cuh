@@ -66,6 +66,31 @@ SW_DEVICE u32 to_e5m2x2(float low, float high) {
   return out;
 }
 #endif
+// 1, 2 or 4 words of global memory at a multiple of their size; what is loaded does not change.
+template <int kWords>
+SW_DEVICE void load_words(const void* from, u32* out) {
+  if constexpr (kWords == 4) {
+    const uint4 v = __ldg(static_cast<const uint4*>(from));
+    out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
+  } else if constexpr (kWords == 2) {
+    const uint2 v = __ldg(static_cast<const uint2*>(from));
+    out[0] = v.x, out[1] = v.y;
+  } else {
+    out[0] = __ldg(static_cast<const u32*>(from));
+  }
+}
+template <int kWords>
+SW_DEVICE void store_words(void* to, const u32* words) {
+  const u64 address = __cvta_generic_to_global(to);
+  if constexpr (kWords == 4)
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(address), "r"(words[0]), "r"(words[1]),
+                 "r"(words[2]), "r"(words[3])
+                 : "memory");
+  else if constexpr (kWords == 2)
+    asm volatile("st.global.v2.u32 [%0], {%1,%2};" ::"l"(address), "r"(words[0]), "r"(words[1]) : "memory");
+  else
+    *static_cast<u32*>(to) = words[0];
+}
 /// The sign bit of each byte over the whole byte.
 SW_DEVICE u32 byte_signs(u32 a) {
   u32 out;

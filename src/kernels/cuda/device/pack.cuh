@@ -11,33 +11,30 @@ SW_DEVICE float warp_largest(float x) {
 }
 
 // A warp for a row.
-SW_DEVICE void pack_scan(const PackParams& p) {
+SW_DEVICE void pack_scan(const PackParams& p, const PackLayout& l) {
   const int row = static_cast<int>(blockIdx.x * (blockDim.x / 32)) + static_cast<int>(threadIdx.x) / 32;
   if (row >= p.n) return;
   float scale = 0, zero = 0;
-  const bool trouble = scan_row(p, row, lane_id(), 32, scale, zero);
+  const bool trouble = scan_row(p, l, row, lane_id(), 32, scale, zero);
   scale = warp_largest(scale);
   zero = warp_largest(zero);
   if (trouble) p.status[1] = 1;
-  if (lane_id() == 0) {
-    p.row_scale[row] = scale;
-    p.row_zero[row] = zero;
-    atomicMax(p.status, __float_as_uint(scale));
-  }
+  if (lane_id() != 0) return;
+  if (l.scales == PackScales::kBefore) p.row_lowered[row] = lowered_of_row(l, scale, zero);
+  if (l.encoding != PackEncoding::kPlanes) atomicMax(p.status, __float_as_uint(scale));
 }
 
-// Block (slab, row block).
-SW_DEVICE void pack_words(const PackParams& p) {
-  const int slab = static_cast<int>(blockIdx.x), row_block = static_cast<int>(blockIdx.y);
-  const int weights = p.slab_k / kPackBlock * 128 * p.words, all = weights + 32 * p.scale_words;
-  u32* const out = reinterpret_cast<u32*>(p.out) + (static_cast<i64>(row_block) * p.slabs + slab) * all;
+// Block (tile of columns, row block).
+SW_DEVICE void pack_words(const PackParams& p, const PackLayout& l) {
+  __shared__ alignas(16) u32 codes[kPackTileWords];
+  const int thread = static_cast<int>(threadIdx.x), tile = static_cast<int>(blockIdx.x);
+  const int row_block = static_cast<int>(blockIdx.y);
   bool trouble = false;
-  for (int i = static_cast<int>(threadIdx.x); i < all; i += static_cast<int>(blockDim.x))
-    out[i] = i < weights ? weight_word(p, row_block, slab, i, trouble)
-                         : scale_word(p, row_block, slab, i - weights, trouble);
-  const int row = row_block * kPackBlock + static_cast<int>(threadIdx.x);
-  if (slab == 0 && threadIdx.x < kPackBlock)
-    reinterpret_cast<float*>(p.out + p.factor_offset)[row] = row_factor(p, row, trouble);
+  stage_codes(p, l, row_block, tile, thread, codes);
+  pack_scales(p, l, row_block, tile, thread, trouble);
+  if (tile == 0) pack_factor(p, l, row_block, thread, trouble);
+  __syncthreads();
+  pack_codes(p, l, row_block, tile, thread, codes, trouble);
   if (trouble) p.status[1] = 1;
 }
 

@@ -5,6 +5,10 @@ namespace sabrewing::device {
 
 inline constexpr int kMaxPackParts = 4;
 
+/// A block of threads packs 64 rows by so many columns.
+inline constexpr int kPackThreads = 256;
+inline constexpr int kPackTileColumns = 256;
+
 /// As kernels::WeightRows.
 struct PackPart {
   const unsigned char* values;
@@ -22,19 +26,8 @@ enum class PackScales { kFactor, kBefore, kAfter };
 enum class PackNumber { kNone, kFP32, kFP16, kBF16, kE4M3, kE8M0 };
 enum class PackZeros { kNone, kInteger, kFloat };
 
-struct PackParams {
-  PackPart parts[kMaxPackParts];
-  unsigned char* out;
-  // Scratch: the largest scale and zero point of each row, and as bits {the largest scale of all, trouble}.
-  float* row_scale;
-  float* row_zero;
-  unsigned int* status;
-  long long factor_offset;
-  int n;
-  int k;
-  int slabs;
-  int row_blocks;
-  // Of the layout.
+/// What the kernels are compiled for.
+struct PackLayout {
   PackEncoding encoding;
   PackScales scales;
   int slab_k;
@@ -50,11 +43,25 @@ struct PackParams {
   int bits;
   int code_mask;  // stored codes are XORed with it
   int infinite;   // smallest code without its sign that is NaN or infinite
-  int columns;    // scales of a row
   PackNumber scale;
   PackZeros zeros;
   int top_exponent;  // of the largest element
   int rebias;
+};
+
+struct PackParams {
+  PackPart parts[kMaxPackParts];
+  unsigned char* out;
+  // Scratch: powers of two that the factor of each row takes over from its stored scales, and as bits {the
+  // largest scale of all, trouble}.
+  int* row_lowered;
+  unsigned int* status;
+  long long factor_offset;
+  int n;
+  int k;
+  int slabs;
+  int row_blocks;
+  int columns;  // scales of a row
   float second_scale;
 };
 

@@ -19,7 +19,6 @@ using formats::ElementType;
 using formats::WeightFormat;
 using formats::ZeroPoint;
 
-constexpr unsigned kThreads = 256;
 constexpr std::int64_t kMaxGridY = 65535;
 
 device::PackNumber number_of(ElementType type) {
@@ -52,11 +51,37 @@ Feasibility can_pack_on_device(const WeightSource& source, const WeightLayout& l
   return Feasibility::yes();
 }
 
+device::PackLayout pack_layout(const WeightFormat& format, const WeightLayout& layout) {
+  device::PackLayout l{};
+  l.encoding = static_cast<device::PackEncoding>(layout.encoding);
+  l.scales = static_cast<device::PackScales>(layout.scales);
+  l.slab_k = layout.slab_k;
+  l.words = layout.words;
+  l.scale_words = layout.scale_words;
+  l.group = layout.group;
+  l.segment = layout.segment;
+  l.lane_bits = 8 * operand_bytes(layout.operand);
+  l.ledger = layout.ledger;
+  l.stored_scale = number_of(layout.stored_scale);
+  l.bits = format.element.bits;
+  l.infinite = format.element == formats::kE4M3 ? 0x7f : format.element == formats::kE5M2 ? 0x7c : 256;
+  l.scale = number_of(*format.scale);
+  l.zeros = static_cast<device::PackZeros>(format.zero_point);
+  l.top_exponent =
+      format.element.is_integer() ? format.element.bits : std::ilogb(formats::max_value(format.element));
+  if (layout.encoding == WeightLayout::Encoding::kPlanes) {
+    const PlaneCodes codes = plane_codes(format, layout);
+    l.code_mask = codes.mask;
+    l.rebias = codes.rebias;
+    l.zero_word = codes.zero_word;
+  }
+  return l;
+}
+
 device::PackParams pack_params(const WeightSource& source, const WeightLayout& layout,
                                const PackedShape& shape) {
   if (const Feasibility feasible = can_pack_on_device(source, layout); !feasible)
     fail(ErrorCode::kInvalidArgument, "[pack] {}", feasible.reason);
-  const WeightFormat& format = source.format;
   device::PackParams p{};
   for (std::size_t i = 0; i < source.parts.size(); ++i) {
     const WeightRows& rows = source.parts[i];
@@ -70,51 +95,40 @@ device::PackParams pack_params(const WeightSource& source, const WeightLayout& l
   p.k = static_cast<int>(shape.k);
   p.slabs = static_cast<int>(shape.slabs);
   p.row_blocks = static_cast<int>(shape.row_blocks);
-  p.encoding = static_cast<device::PackEncoding>(layout.encoding);
-  p.scales = static_cast<device::PackScales>(layout.scales);
-  p.slab_k = layout.slab_k;
-  p.words = layout.words;
-  p.scale_words = layout.scale_words;
-  p.group = layout.group;
-  p.segment = layout.segment;
-  p.lane_bits = 8 * operand_bytes(layout.operand);
-  p.ledger = layout.ledger;
-  p.stored_scale = number_of(layout.stored_scale);
-  p.bits = format.element.bits;
-  p.infinite = format.element == formats::kE4M3 ? 0x7f : format.element == formats::kE5M2 ? 0x7c : 256;
-  p.columns = static_cast<int>(columns_of(format, shape.k));
-  p.scale = number_of(*format.scale);
-  p.zeros = static_cast<device::PackZeros>(format.zero_point);
-  p.top_exponent =
-      format.element.is_integer() ? format.element.bits : std::ilogb(formats::max_value(format.element));
+  p.columns = static_cast<int>(columns_of(source.format, shape.k));
   p.second_scale = source.second_scale;
-  if (layout.encoding == WeightLayout::Encoding::kPlanes) {
-    const PlaneCodes codes = plane_codes(format, layout);
-    p.code_mask = codes.mask;
-    p.rebias = codes.rebias;
-    p.zero_word = codes.zero_word;
-  }
   return p;
 }
 
-jit::KernelSource packer_source(jit::Architecture architecture) {
+jit::KernelSource packer_source(const device::PackLayout& l, jit::Architecture architecture) {
   static const auto kHeaders = std::make_shared<const jit::HeaderSet>(
       std::span(embedded::kCudaPackDevice, embedded::kCudaPackDeviceCount), "device/");
+  const auto number = [](auto value) { return static_cast<int>(value); };
   jit::KernelSource source;
-  source.name = "pack weights";
-  source.source = "#include \"pack.cuh\"\n";
+  source.name = fmt::format("pack weights of {} bits", l.bits);
+  source.source = fmt::format(
+      "#include \"pack.cuh\"\nusing namespace sabrewing::device;\n"
+      "constexpr PackLayout kLayout{{.encoding = PackEncoding({}), .scales = PackScales({}), .slab_k = {}, "
+      ".words = {}, .scale_words = {}, .zero_word = {}, .group = {}, .segment = {}, .lane_bits = {}, "
+      ".ledger = {}, .stored_scale = PackNumber({}), .bits = {}, .code_mask = {}, .infinite = {}, "
+      ".scale = PackNumber({}), .zeros = PackZeros({}), .top_exponent = {}, .rebias = {}}};\n",
+      number(l.encoding), number(l.scales), l.slab_k, l.words, l.scale_words, l.zero_word, l.group, l.segment,
+      l.lane_bits, l.ledger, number(l.stored_scale), l.bits, l.code_mask, l.infinite, number(l.scale),
+      number(l.zeros), l.top_exponent, l.rebias);
   for (const char* name : {"pack_scan", "pack_words"})
     source.source += fmt::format(
-        "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ "
-        "sabrewing::device::PackParams params) {{\n  sabrewing::device::{}(params);\n}}\n",
-        kThreads, name, name);
+        "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ PackParams params) "
+        "{{\n  sabrewing::device::{}(params, kLayout);\n}}\n",
+        device::kPackThreads, name, name);
   source.headers = kHeaders;
   source.architecture = architecture;
   return source;
 }
 
-DevicePacker::DevicePacker(jit::DevicePtr device, jit::Compiler& compiler) : device_(std::move(device)) {
-  const jit::KernelSource source = packer_source(device_->info().architecture);
+DevicePacker::DevicePacker(jit::DevicePtr device, jit::Compiler& compiler, const WeightFormat& format,
+                           const WeightLayout& layout)
+    : device_(std::move(device)), format_(format), layout_(layout) {
+  const jit::KernelSource source = packer_source(pack_layout(format, layout), device_->info().architecture);
   const auto compiled = compiler.compile(source);
   const jit::Module module(device_, compiled->cubin, source.name);
   scan_ = module.kernel("pack_scan", "pack: scales");
@@ -122,35 +136,36 @@ DevicePacker::DevicePacker(jit::DevicePtr device, jit::Compiler& compiler) : dev
 }
 
 std::size_t DevicePacker::scratch_bytes(std::int64_t n) {
-  return static_cast<std::size_t>(n) * 2 * sizeof(float) + 2 * sizeof(std::uint32_t);
+  return static_cast<std::size_t>(n) * sizeof(std::int32_t) + 2 * sizeof(std::uint32_t);
 }
 
-void DevicePacker::enqueue(const WeightSource& source, const WeightLayout& layout, const PackedShape& shape,
-                           void* out, void* scratch, jit::StreamHandle stream) const {
-  device::PackParams params = pack_params(source, layout, shape);
+void DevicePacker::enqueue(const WeightSource& source, void* out, void* scratch,
+                           jit::StreamHandle stream) const {
+  SABREWING_CHECK(source.format == format_, kInvalidArgument, "[pack] the source is {}, the kernels pack {}",
+                  formats::to_string(source.format), formats::to_string(format_));
+  const PackedShape shape = PackedShape::of(layout_, source.n(), source.k);
+  device::PackParams params = pack_params(source, layout_, shape);
   params.out = static_cast<unsigned char*>(out);
   params.status = static_cast<unsigned int*>(scratch);
-  params.row_scale = reinterpret_cast<float*>(params.status + 2);
-  params.row_zero = params.row_scale + shape.n;
+  params.row_lowered = reinterpret_cast<int*>(params.status + 2);
   jit::set_bytes(params.status, 0, 2 * sizeof(std::uint32_t), stream);
   // The layout ends with the factors; bytes before them that belong to no slab are zeros.
-  const std::size_t slabs = static_cast<std::size_t>(shape.row_blocks * shape.slabs) * layout.slab_bytes();
+  const std::size_t slabs = static_cast<std::size_t>(shape.row_blocks * shape.slabs) * layout_.slab_bytes();
   jit::set_bytes(params.out + slabs, 0, shape.factor_offset - slabs, stream);
+  const auto ceil_div = [](std::int64_t a, std::int64_t b) { return static_cast<unsigned>((a + b - 1) / b); };
   jit::LaunchConfig config;
   config.stream = stream;
-  config.block = {kThreads, 1, 1};
-  constexpr std::int64_t kRowsPerBlock = kThreads / 32;
-  config.grid = {static_cast<unsigned>((shape.n + kRowsPerBlock - 1) / kRowsPerBlock), 1, 1};
+  config.block = {device::kPackThreads, 1, 1};
+  config.grid = {ceil_div(shape.n, device::kPackThreads / 32), 1, 1};
   jit::launch(scan_, config, params);
-  config.grid = {static_cast<unsigned>(shape.slabs), static_cast<unsigned>(shape.row_blocks), 1};
+  config.grid = {ceil_div(shape.slabs * layout_.slab_k, device::kPackTileColumns),
+                 static_cast<unsigned>(shape.row_blocks), 1};
   jit::launch(words_, config, params);
 }
 
-void DevicePacker::pack(const WeightSource& source, const WeightLayout& layout, void* out,
-                        jit::StreamHandle stream) const {
+void DevicePacker::pack(const WeightSource& source, void* out, jit::StreamHandle stream) const {
   const WeightFormat& format = source.format;
-  const PackedShape shape = PackedShape::of(layout, source.n(), source.k);
-  if (const Feasibility feasible = can_pack_on_device(source, layout); !feasible)
+  if (const Feasibility feasible = can_pack_on_device(source, layout_); !feasible)
     fail(ErrorCode::kInvalidArgument, "[pack] {}", feasible.reason);
   const auto columns = static_cast<std::size_t>(columns_of(format, source.k));
   const std::size_t value_bytes =
@@ -173,16 +188,16 @@ void DevicePacker::pack(const WeightSource& source, const WeightLayout& layout, 
     upload(rows.scales, extent(scale_rows, rows.scale_row_stride, scale_bytes));
     upload(rows.zeros, extent(scale_rows, rows.zero_row_stride, zero_bytes));
   }
-  const jit::DeviceBuffer scratch(device_, scratch_bytes(shape.n));
-  enqueue(on_device, layout, shape, out, scratch.data(), stream);
+  const jit::DeviceBuffer scratch(device_, scratch_bytes(source.n()));
+  enqueue(on_device, out, scratch.data(), stream);
   std::uint32_t status[2] = {};
   jit::copy_to_host(std::as_writable_bytes(std::span(status)), scratch.data(), stream);
   jit::synchronize(stream);
   if (status[1] == 0) return;
   // The host says what is wrong.
-  pack_weight(source, layout);
+  pack_weight(source, layout_);
   fail(ErrorCode::kInternal, "[pack] the device refuses a {} weight of {} by {} that the host packs",
-       formats::to_string(format), shape.n, shape.k);
+       formats::to_string(format), source.n(), source.k);
 }
 
 }  // namespace sabrewing::kernels::cuda

@@ -11,31 +11,41 @@ namespace sabrewing::kernels::cuda {
 /// asks.
 Feasibility can_pack_on_device(const WeightSource& source, const WeightLayout& layout);
 
+/// What the kernels for a layout are compiled for.
+device::PackLayout pack_layout(const formats::WeightFormat& format, const WeightLayout& layout);
+
 /// The kernels' parameter for a source; the caller fills in `out` and the scratch.
 device::PackParams pack_params(const WeightSource& source, const WeightLayout& layout,
                                const PackedShape& shape);
 
 /// The translation unit with the kernels `pack_scan` and `pack_words`.
-jit::KernelSource packer_source(jit::Architecture architecture);
+jit::KernelSource packer_source(const device::PackLayout& layout, jit::Architecture architecture);
 
-/// Packs weights on a GPU into the bytes of `pack_weight`.
+/// Packs weights of one format on a GPU into the bytes of `pack_weight`.
 class DevicePacker {
  public:
-  DevicePacker(jit::DevicePtr device, jit::Compiler& compiler);
+  /// Compiles.
+  DevicePacker(jit::DevicePtr device, jit::Compiler& compiler, const formats::WeightFormat& format,
+               const WeightLayout& layout);
+
+  const formats::WeightFormat& format() const { return format_; }
+  const WeightLayout& layout() const { return layout_; }
 
   static std::size_t scratch_bytes(std::int64_t n);
 
-  /// `source` holds addresses of device memory; `out` has `shape.bytes` at a multiple of 256, `scratch` has
-  /// `scratch_bytes(n)`. Allocates nothing and does not synchronise.
-  void enqueue(const WeightSource& source, const WeightLayout& layout, const PackedShape& shape, void* out,
-               void* scratch, jit::StreamHandle stream) const;
+  /// `source` holds addresses of device memory; `out` has `PackedShape::bytes` at a multiple of 256,
+  /// `scratch` has `scratch_bytes(n)`. Allocates nothing and does not synchronise. Throws
+  /// `Error{kInvalidArgument}` for another format, and with the reason of `can_pack_on_device`.
+  void enqueue(const WeightSource& source, void* out, void* scratch, jit::StreamHandle stream) const;
 
-  /// Packs a source in host memory into `out`; complete when it returns. Throws as `pack_weight` does.
-  void pack(const WeightSource& source, const WeightLayout& layout, void* out,
-            jit::StreamHandle stream) const;
+  /// Packs a source in host memory into `out`, with a copy of it on the device meanwhile; complete when it
+  /// returns. Throws as `pack_weight` does.
+  void pack(const WeightSource& source, void* out, jit::StreamHandle stream) const;
 
  private:
   jit::DevicePtr device_;
+  formats::WeightFormat format_;
+  WeightLayout layout_;
   jit::Kernel scan_;
   jit::Kernel words_;
 };

@@ -6,12 +6,16 @@
 #include <map>
 #include <mutex>
 
+#include "kernels/cuda/gemm/device_packer.h"
+
 namespace sabrewing::kernels::cuda {
 
 namespace {
 
 constexpr const char* kLayoutName = "cuda mma fragments";
 constexpr std::size_t kExplained = 4;
+/// The host packs this many elements in 10 ms; kernels that pack are compiled once for a format.
+constexpr std::int64_t kLeastPackedOnDevice = std::int64_t{1} << 20;
 constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
 
 /// How activations are stored; INT4 and FP4 ones as the INT8 numbers they are multiplied as.
@@ -151,6 +155,15 @@ struct GemmPlanner::Impl {
   std::shared_ptr<const TuningTable> tuning;
   std::mutex mutex;
   std::map<std::string, std::shared_ptr<const GemmKernel>> kernels;
+  std::vector<std::shared_ptr<const DevicePacker>> packers;
+
+  std::shared_ptr<const DevicePacker> packer(const formats::WeightFormat& format,
+                                             const WeightLayout& layout) {
+    const std::lock_guard lock(mutex);
+    for (const auto& known : packers)
+      if (known->format() == format && known->layout() == layout) return known;
+    return packers.emplace_back(std::make_shared<const DevicePacker>(device, *compiler, format, layout));
+  }
 };
 
 GemmPlanner::GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified,
@@ -228,16 +241,21 @@ PackedWeight GemmPlanner::pack(const CudaGemmPlan& plan, const WeightSource& sou
                   kInvalidArgument, "[pack] the source is {} {} by {}, the plan is for {} {} by {}",
                   formats::to_string(source.format), source.n(), source.k, formats::to_string(desc.weight),
                   desc.n, desc.k);
-  const PackedHostWeight packed = pack_weight(source, plan.layout());
+  const std::size_t bytes = PackedShape::of(plan.layout(), desc.n, desc.k).bytes;
   if (to.data == nullptr) {
-    const auto buffer = std::make_shared<jit::DeviceBuffer>(impl_->device, packed.bytes.size());
+    const auto buffer = std::make_shared<jit::DeviceBuffer>(impl_->device, bytes);
     to = {buffer, buffer->data(), buffer->size()};
   }
-  SABREWING_CHECK(to.bytes >= packed.bytes.size() && reinterpret_cast<std::uintptr_t>(to.data) % 256 == 0,
-                  kInvalidArgument, "[pack] the buffer has {} bytes at {}: {} at a multiple of 256 expected",
-                  to.bytes, to.data, packed.bytes.size());
-  jit::copy_to_device(to.data, packed.bytes, nullptr);
-  jit::synchronize(nullptr);
+  SABREWING_CHECK(to.bytes >= bytes && reinterpret_cast<std::uintptr_t>(to.data) % 256 == 0, kInvalidArgument,
+                  "[pack] the buffer has {} bytes at {}: {} at a multiple of 256 expected", to.bytes, to.data,
+                  bytes);
+  if (desc.n * desc.k >= kLeastPackedOnDevice && can_pack_on_device(source, plan.layout())) {
+    impl_->packer(desc.weight, plan.layout())->pack(source, to.data, nullptr);
+  } else {
+    const PackedHostWeight packed = pack_weight(source, plan.layout());
+    jit::copy_to_device(to.data, packed.bytes, nullptr);
+    jit::synchronize(nullptr);
+  }
   return wrap(plan, std::move(to));
 }
 

@@ -57,7 +57,8 @@ class GemmPlanner {
   /// Compiles what the plan needs. Throws `Error{kUnsupported}` with the reason of `can_implement`.
   std::shared_ptr<const CudaGemmPlan> plan(const GemmDesc& desc);
 
-  /// Packs on the host and copies to the device, into `to` when it has memory; complete when it returns.
+  /// Packs a source in host memory, into `to` when it has memory; complete when it returns. Larger weights
+  /// are packed on the device, which holds a copy of the source meanwhile.
   PackedWeight pack(const CudaGemmPlan& plan, const WeightSource& source, kernels::DeviceBuffer to = {});
 
   /// A weight whose packed bytes are in `packed` already.

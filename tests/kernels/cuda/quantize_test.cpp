@@ -144,10 +144,10 @@ TEST(Quantizers, CompileWithoutSpills) {
     SCOPED_TRACE(sources[i].name);
     ASSERT_NE(outcomes[i].kernels, nullptr) << outcomes[i].error;
     EXPECT_EQ(outcomes[i].kernels->warnings, "");
-    for (const char* kernel : {"quantize_few", "quantize_many"}) {
-      const jit::KernelResources& resources = outcomes[i].kernels->function(kernel).resources;
+    for (const jit::CompiledKernels::Function& function : outcomes[i].kernels->functions) {
+      const jit::KernelResources& resources = function.resources;
       EXPECT_EQ(resources.spill_store_bytes + resources.spill_load_bytes + resources.stack_bytes, 0);
-      EXPECT_LE(resources.registers, 64) << kernel;
+      EXPECT_LE(resources.registers, 64) << function.lowered_name;
     }
   }
 }

@@ -1,5 +1,5 @@
 #pragma once
-// Activation quantizers: a block for a row, or a tile of groups.
+// Activation quantizers: a block for some rows, or for a tile of groups.
 
 #include "ptx.cuh"
 #include "quantize_params.h"
@@ -18,14 +18,18 @@ SW_DEVICE void store_codes(const QuantizeParams& params, int row, int vector, co
 }
 SW_DEVICE u32 larger_half(u32 pair) { return max(pair & 0xffff, pair >> 16); }
 
-// Block (row). Each thread keeps kVectors vectors of 8 in registers; what is longer is read twice.
-template <typename Quantizer, int kVectors>
+// Threads (x, row): whole warps share a row, and without kRows all of a block. Each thread keeps kVectors
+// vectors of 8 in registers; what is longer is read twice.
+template <typename Quantizer, int kVectors, bool kRows>
 SW_DEVICE void quantize_tokens(const QuantizeParams& params) {
   __shared__ u32 of_warp[32];
-  grid_launch_dependents();
+  if constexpr (!kRows) grid_launch_dependents();
   grid_dependency_wait();
-  const int row = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
-  const int step = static_cast<int>(blockDim.x), vectors = params.k / 8;
+  const int block = static_cast<int>(blockIdx.x), in_block = kRows ? static_cast<int>(threadIdx.y) : 0;
+  const int row = kRows ? block * params.block_rows + min(block, params.longer_blocks) + in_block : block;
+  const bool present = !kRows || in_block < params.block_rows + (block < params.longer_blocks);
+  const int thread = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x), warps = step / 32;
+  const int vectors = present ? params.k / 8 : 0;
   u32 kept[kVectors][4];
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
@@ -41,12 +45,15 @@ SW_DEVICE void quantize_tokens(const QuantizeParams& params) {
     largest = Quantizer::largest(largest, x);
   }
   largest = __reduce_max_sync(~0u, larger_half(largest));
-  if (lane_id() == 0) of_warp[thread / 32] = largest;
+  if (lane_id() == 0) of_warp[in_block * warps + thread / 32] = largest;
   __syncthreads();
-  largest = lane_id() < step / 32 ? of_warp[lane_id()] : 0;
+  // Where several of these small blocks fit beside one another, those of the next launch would crowd where
+  // some end first.
+  if constexpr (kRows) grid_launch_dependents();
+  largest = lane_id() < warps ? of_warp[in_block * warps + lane_id()] : 0;
   largest = __reduce_max_sync(~0u, largest);
   const GroupScale scale = Quantizer::scale(largest);
-  if (thread == 0) static_cast<float*>(params.scales)[row] = Quantizer::stored_float(scale);
+  if (present && thread == 0) static_cast<float*>(params.scales)[row] = Quantizer::stored_float(scale);
 #pragma unroll
   for (int i = 0; i < kVectors; ++i)
     if (thread + i * step < vectors) {

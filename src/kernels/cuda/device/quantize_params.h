@@ -12,6 +12,10 @@ struct QuantizeParams {
   long long codes_stride;
   int m;
   int k;  // a multiple of 8
+  // A block of `quantize_tokens` takes so many rows, one for each y of its threads; the first blocks one
+  // more.
+  int block_rows;
+  int longer_blocks;
 };
 
 /// A block of `quantize_groups` takes so many columns, and two rows at a time.

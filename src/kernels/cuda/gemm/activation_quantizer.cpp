@@ -20,8 +20,11 @@ using Granularity = ActivationFormat::Granularity;
 // Vectors of 8 that a thread keeps, of few rows and of many. Few rows are spread over more threads.
 constexpr int kFewVectors = 1;
 constexpr int kManyTokenVectors = 4;
+constexpr int kSomeGroupVectors = 2;
 constexpr int kManyGroupVectors = 8;
 constexpr int kMaxThreads = 1024;
+constexpr int kRowsThreads = 768;  // of a block with several rows
+constexpr int kGroupBlocks = 8;    // on a multiprocessor, with two vectors in a thread at most
 constexpr std::int64_t kMaxGridY = 65535;
 
 std::shared_ptr<const jit::HeaderSet> quantize_headers() {
@@ -55,14 +58,24 @@ jit::KernelSource quantizer_source(const ActivationFormat& format, DType input,
       "#include \"quantize.cuh\"\nusing namespace sabrewing::device;\nusing Format = Quantizer<{}Input, {}, "
       "{}>;\n",
       input == DType::kBF16 ? "Bf16" : "F16", code_type(format.element), format.scale == formats::kE8M0);
-  for (const auto& [name, vectors] :
-       {std::pair{"few", kFewVectors}, {"many", grouped ? kManyGroupVectors : kManyTokenVectors}})
+  const auto add = [&](const char* name, const std::string& bounds, const std::string& kernel) {
     source.source += fmt::format(
         "extern \"C\" __global__ void __launch_bounds__({}) quantize_{}(const __grid_constant__ "
-        "QuantizeParams "
-        "params) {{\n  quantize_{}<Format, {}{}>(params);\n}}\n",
-        grouped ? device::kGroupTileThreads : kMaxThreads, name, grouped ? "groups" : "tokens",
-        grouped ? fmt::format("{}, ", format.group) : "", vectors);
+        "QuantizeParams params) {{\n  quantize_{}>(params);\n}}\n",
+        bounds, name, kernel);
+  };
+  if (grouped) {
+    for (const auto& [name, vectors] :
+         {std::pair{"few", kFewVectors}, {"some", kSomeGroupVectors}, {"many", kManyGroupVectors}})
+      add(name, std::to_string(device::kGroupTileThreads),
+          fmt::format("groups<Format, {}, {}", format.group, vectors));
+  } else {
+    add("few", std::to_string(kMaxThreads), fmt::format("tokens<Format, {}, false", kFewVectors));
+    // Registers for two such blocks on a multiprocessor; elsewhere the compiler would spill for them.
+    add("some", fmt::format("{}{}", kRowsThreads, architecture.number == 90 ? ", 2" : ""),
+        fmt::format("tokens<Format, {}, true", kManyTokenVectors));
+    add("many", std::to_string(kMaxThreads), fmt::format("tokens<Format, {}, false", kManyTokenVectors));
+  }
   source.headers = quantize_headers();
   source.architecture = architecture;
   return source;
@@ -94,6 +107,7 @@ ActivationQuantizer::ActivationQuantizer(const jit::DevicePtr& device, jit::Comp
   const auto compiled = compiler.compile(source);
   const jit::Module module(device, compiled->cubin, source.name);
   few_ = module.kernel("quantize_few", source.name);
+  some_ = module.kernel("quantize_some", source.name);
   many_ = module.kernel("quantize_many", source.name);
 }
 
@@ -128,29 +142,45 @@ void ActivationQuantizer::enqueue(const QuantizeArgs& args, jit::StreamHandle st
           args.x.row_stride % 8 == 0 && args.codes.row_stride % 8 == 0,
       kInvalidArgument,
       "[quantize] rows of x must begin at multiples of 16 bytes, rows of codes at multiples of 8");
-  const device::QuantizeParams params{
-      args.x.data,         args.codes.data,          args.scales, args.x.row_stride, args.codes.row_stride,
-      static_cast<int>(m), static_cast<int>(desc_.k)};
-  const std::int64_t vectors = desc_.k / 8;
+  device::QuantizeParams params{};
+  params.x = args.x.data;
+  params.codes = args.codes.data;
+  params.scales = args.scales;
+  params.x_stride = args.x.row_stride;
+  params.codes_stride = args.codes.row_stride;
+  params.m = static_cast<int>(m);
+  params.k = static_cast<int>(desc_.k);
   jit::LaunchConfig config;
   config.stream = stream;
   config.programmatic_serialization = overlap;
   if (desc_.format.granularity == Granularity::kGroup) {
     const std::int64_t tiles = ceil_div(desc_.k, device::kGroupTileColumns);
-    const bool few = tiles * ceil_div(m, device::kGroupTileRows) <= 8 * multiprocessors_;
-    const std::int64_t rows = device::kGroupTileRows * (few ? kFewVectors : kManyGroupVectors);
+    const auto blocks = [&](int vectors) { return tiles * ceil_div(m, device::kGroupTileRows * vectors); };
+    const bool few = blocks(kFewVectors) <= kGroupBlocks * multiprocessors_;
+    const bool some = !few && blocks(kSomeGroupVectors) <= kGroupBlocks * multiprocessors_;
+    const std::int64_t rows = device::kGroupTileRows * (few    ? kFewVectors
+                                                        : some ? kSomeGroupVectors
+                                                               : kManyGroupVectors);
     SABREWING_CHECK(ceil_div(m, rows) <= kMaxGridY, kInvalidArgument, "[quantize] {} rows, at most {}", m,
                     kMaxGridY * rows);
     config.grid = {static_cast<unsigned>(tiles), static_cast<unsigned>(ceil_div(m, rows)), 1};
     config.block = {device::kGroupTileThreads, 1, 1};
-    jit::launch(few ? few_ : many_, config, params);
+    jit::launch(few ? few_ : some ? some_ : many_, config, params);
     return;
   }
+  const std::int64_t vectors = desc_.k / 8;
   const bool few = m <= 2 * multiprocessors_ && vectors <= kMaxThreads;
-  const std::int64_t threads = ceil_div(ceil_div(vectors, few ? kFewVectors : kManyTokenVectors), 32) * 32;
-  config.grid = {static_cast<unsigned>(m), 1, 1};
-  config.block = {static_cast<unsigned>(std::min<std::int64_t>(threads, kMaxThreads)), 1, 1};
-  jit::launch(few ? few_ : many_, config, params);
+  const std::int64_t threads = std::min<std::int64_t>(
+      ceil_div(ceil_div(vectors, few ? kFewVectors : kManyTokenVectors), 32) * 32, kMaxThreads);
+  const std::int64_t rows = ceil_div(m, multiprocessors_);
+  const bool some = !few && rows * threads <= kRowsThreads;
+  // A block on each multiprocessor takes all rows and leaves room for one of the next launch.
+  const std::int64_t blocks = some ? std::min<std::int64_t>(m, multiprocessors_) : m;
+  params.block_rows = static_cast<int>(m / blocks);
+  params.longer_blocks = static_cast<int>(m % blocks);
+  config.grid = {static_cast<unsigned>(blocks), 1, 1};
+  config.block = {static_cast<unsigned>(threads), some ? static_cast<unsigned>(rows) : 1, 1};
+  jit::launch(few ? few_ : some ? some_ : many_, config, params);
 }
 
 }  // namespace sabrewing::kernels::cuda

@@ -6,7 +6,8 @@
 
 namespace sabrewing::kernels::cuda {
 
-/// The translation unit with the kernels `quantize_few` and `quantize_many` of a format and input.
+/// The translation unit with the kernels `quantize_few`, `quantize_some` and `quantize_many` of a format and
+/// input, for so many rows.
 jit::KernelSource quantizer_source(const formats::ActivationFormat& format, DType input,
                                    jit::Architecture architecture);
 
@@ -30,6 +31,7 @@ class ActivationQuantizer {
  private:
   QuantizeDesc desc_;
   jit::Kernel few_;
+  jit::Kernel some_;
   jit::Kernel many_;
   int multiprocessors_ = 0;
 };

@@ -42,7 +42,7 @@ class CudaContext final : public DeviceContext {
       : device_(jit::Device::open(options.ordinal)),
         name_(fmt::format("cuda:{}", options.ordinal)),
         planner_(std::make_unique<cuda::GemmPlanner>(
-            device_, std::make_shared<jit::Compiler>(compiler_options(options)), false,
+            device_, std::make_shared<jit::Compiler>(compiler_options(options)),
             cuda::load_tuning(device_, cuda::default_tuning_file()))) {}
 
   ~CudaContext() override {

@@ -134,13 +134,14 @@ section_errors() {
   claim 120 "scales in FP32" "$bench" --check-only --exact --float-output --formats mxfp4,int4g128 --shapes 192x2880 \
     --m 1,17,64,257 --limit 4
 }
-# What no hardware has run yet: every pair of the covering set.
+# Every pair of the covering set, the sizes shared out over the shapes.
 section_covering() {
   have "$check" || return
-  claim 240 "covering set" "$check" --shapes 192x2880 --m 1,17,129 --per-family 1 --deadline 180
-  claim 240 "covering set at edges" "$check" --shapes 33x384 --m 7,64,257 --per-family 1 --deadline 180
+  claim 240 "covering set" "$check" --shapes 192x2880 --m 1,16,63,127,256,1000 --per-family 1 --deadline 180
+  claim 240 "covering set at edges" "$check" --shapes 33x384 --m 7,8,9,64,128,255 --per-family 1 --deadline 180
+  claim 240 "covering set at long K" "$check" --shapes 33x28672 --m 17,65,129,257 --per-family 1 --deadline 180
   claim 90 "covering set in FP32" "$check" --float-output --shapes 192x768 --m 1,65 --per-family 1 --deadline 80
-  claim 90 "long K" "$check" --formats fp8,fp8g128,int8 --shapes 33x28672 --m 16,129 --per-family 1 --deadline 60
+  claim 120 "covering set at M 4096" "$check" --shapes 192x2880 --m 4096 --per-family 1 --deadline 100
   claim 60 "exponents over 20 binades" "$check" --spread --shapes 192x2880 --m 64,129 --deadline 40
 }
 section_quantizers() {

@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <map>
+#include <type_traits>
 
 #include "formats/numeric/bit_stream.h"
 #include "formats/numeric/element_type.h"
@@ -30,16 +31,19 @@ struct HostDecoder {
   bool after;
   void (*decode)(const std::uint32_t* words, const std::uint32_t* scales, int step, std::uint32_t (&a)[4]);
   float (*scale)(const std::uint32_t* scales, int half, int segment);
+  float (*zero)(const std::uint32_t* scales, int half, int segment);
 };
 
 template <typename Decoder>
 constexpr HostDecoder host_decoder() {
-  HostDecoder d{2, Decoder::kSlabK,      Decoder::kWords,  Decoder::kScaleWords,
-                0, Decoder::kScaleAfter, &Decoder::decode, nullptr};
+  HostDecoder d{2,      Decoder::kSlabK,      Decoder::kWords,  Decoder::kScaleWords,
+                0,      Decoder::kScaleAfter, &Decoder::decode, nullptr,
+                nullptr};
   if constexpr (requires { Decoder::kSegment; }) {
     d.bytes = Decoder::kBytes;
     d.segment = Decoder::kSegment;
     if constexpr (Decoder::kScaleAfter) d.scale = &Decoder::scale;
+    if constexpr (Decoder::kZeroAfter) d.zero = &Decoder::zero;
   }
   return d;
 }
@@ -63,6 +67,19 @@ void add_scales(Registry& all, const std::string& operand, const std::string& el
   add<Operand, Element, F32Scale, 32, Zeros::kNone, kSlab>(all, operand, element, "F32Scale");
   if constexpr (Operand::kBytes == 2)
     add<Operand, Element, ScaleBefore, 32, Zeros::kNone, kSlab>(all, operand, element, "ScaleBefore");
+  if constexpr (std::is_same_v<Operand, Bf16Operand>)
+    add<Operand, Element, Bf16Scale, 32, Zeros::kNone, kSlab>(all, operand, element, "Bf16Scale");
+}
+
+/// Groups of 16 with zero points: FP16 takes their scales before the sums, BF16 after.
+template <typename Operand, typename Element, device::Zeros kZeros>
+void add_zeros(Registry& all, const std::string& operand, const std::string& element) {
+  using namespace device;
+  // Of one bit minus a zero point, products are exact.
+  if constexpr (std::is_same_v<Operand, F16Operand> || (Element::kBits == 1 && kZeros == Zeros::kInteger))
+    add<Operand, Element, ScaleBefore, 16, kZeros, 64>(all, operand, element, "ScaleBefore");
+  else
+    add<Operand, Element, Bf16Scale, 16, kZeros, 64>(all, operand, element, "Bf16Scale");
 }
 
 template <typename Operand, int kBits, int kZero>
@@ -75,12 +92,9 @@ void add_integer(Registry& all, const std::string& operand) {
   if constexpr (kZero == 0) {
     add<Operand, Element, F32Scale, 32, Zeros::kInteger, kSlab>(all, operand, element, "F32Scale");
     add<Operand, Element, NoScale, kSlab, Zeros::kInteger, kSlab>(all, operand, element, "NoScale");
-    if constexpr (Operand::kBytes == 2) {
-      add<Operand, Element, ScaleBefore, 16, Zeros::kInteger, kSlab>(all, operand, element, "ScaleBefore");
-    }
+    if constexpr (Operand::kBytes == 2) add_zeros<Operand, Element, Zeros::kInteger>(all, operand, element);
   }
-  if constexpr (Operand::kBytes == 2)
-    add<Operand, Element, ScaleBefore, 16, Zeros::kFloat, kSlab>(all, operand, element, "ScaleBefore");
+  if constexpr (Operand::kBytes == 2) add_zeros<Operand, Element, Zeros::kFloat>(all, operand, element);
 }
 
 template <int kBits>
@@ -231,13 +245,18 @@ void expect_decoded(const RandomWeight& weight, const WeightLayout& layout, bool
                             scale)
                       << name << " row " << row << " column " << column;
                   share = 1.0 / (own * factor);
+                  if (d.zero != nullptr) {
+                    ASSERT_EQ(d.zero(scales, i & 1, static_cast<int>(column % d.slab_k) / d.segment) * factor,
+                              weight.zero(row, group))
+                        << name << " row " << row << " column " << column;
+                  }
                 }
                 // Scales before the sums round the product once; elsewhere everything is exact.
                 const double expected = weight.value(row, column) * share;
                 const double exact =
-                    (after || layout.group == 0) && weight.format.zero_point != ZeroPoint::kFloat
+                    after || layout.group == 0
                         ? std::ldexp(formats::decode(weight.format.element, weight.code(row, column)) -
-                                         weight.zero(row, group),
+                                         (d.zero != nullptr ? 0 : weight.zero(row, group)),
                                      -layout.ledger)
                         : expected;
                 if (layout.encoding != WeightLayout::Encoding::kPlanes) {

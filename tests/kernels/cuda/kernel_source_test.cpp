@@ -56,7 +56,7 @@ std::vector<Case> cases() {
   KernelShape fast = big;  // no promotion: fp8 sums as the instruction keeps them
   fast.tokens = 128;
   add("fast_fp8", fast, "fp8row", "fp8", "sm_90a", DType::kF32);
-  add("planes_bf16", middle, "uint5:g32:bf16:zp", "bf16", "sm_90a", DType::kBF16);
+  add("planes_bf16", middle, "int4:g32:bf16", "bf16", "sm_90a", DType::kBF16);
   add("planes_fp16", few, "float6e3m2:g64:fp16", "fp16", "sm_90a", DType::kBF16);
   add("int8", {Family::kWgmma, 128, 1, 2, 3, 1, 1, 1}, "int8:row:fp32", "int8", "sm_90a", DType::kBF16);
   add("mxfp8", {Family::kWgmma, 32, 1, 2, 3, 1, 1, 1}, "mxfp4", "mxfp8", "sm_90a", DType::kBF16);

@@ -163,7 +163,7 @@ Products::Products(Context& context, const KernelUnit& ops)
   if (context.activation != DType::kBF16) return;
   // The context outlives this.
   const std::shared_ptr<jit::Compiler> compiler(std::shared_ptr<void>(), &context.compiler);
-  planner_ = std::make_unique<GemmPlanner>(context.device, compiler, false,
+  planner_ = std::make_unique<GemmPlanner>(context.device, compiler,
                                            load_tuning(context.device, default_tuning_file()));
 }
 

@@ -132,7 +132,7 @@ GemmBenchResult run_gemm_bench(const GemmBenchOptions& options) {
   for (const std::string& weights : cases.weights) format_by_name(weights);
   BenchDevice bench(jit::Device::open(options.ordinal), std::make_shared<jit::Compiler>(jit::CompilerOptions{
                                                             std::nullopt, jit::CubinCache::open_default()}));
-  GemmPlanner planner(bench.device(), bench.shared_compiler(), false,
+  GemmPlanner planner(bench.device(), bench.shared_compiler(),
                       load_tuning(bench.device(), default_tuning_file()));
   GemmBenchResult result;
   result.device = bench.device()->info().name;

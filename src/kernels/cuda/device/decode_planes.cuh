@@ -62,6 +62,7 @@ struct Bf16Operand {
   static constexpr u32 kUnit = 0x43004300;  // 128: its last place is 1
   SW_DEVICE static u32 multiply(u32 a, u32 b) { return multiply_bf16x2(a, b); }
   SW_DEVICE static u32 fma(u32 a, u32 b, u32 c) { return fma_bf16x2(a, b, c); }
+  SW_DEVICE static float value(u32 code) { return __uint_as_float(code << 16); }
 };
 struct F16Operand {
   static constexpr int kBytes = 2, kMantissa = 10, kBias = 15;
@@ -69,6 +70,7 @@ struct F16Operand {
   static constexpr u32 kUnit = 0x64006400;  // 1024
   SW_DEVICE static u32 multiply(u32 a, u32 b) { return multiply_f16x2(a, b); }
   SW_DEVICE static u32 fma(u32 a, u32 b, u32 c) { return fma_f16x2(a, b, c); }
+  SW_DEVICE static float value(u32 code) { return f16_to_float(code); }
 };
 struct E4M3Operand {
   static constexpr int kBytes = 1, kMantissa = 3, kBias = 7;
@@ -214,6 +216,8 @@ struct PlaneDecoder {
   static constexpr int kZeroWord = (2 * kSegments * Scale::kBits + 31) / 32;
   static constexpr int kScaleWords = kZeroWord + (2 * kSegments * kZeroBits + 31) / 32;
   static constexpr bool kScaleAfter = Scale::kBits > 0 && !Scale::kBefore;
+  // A float zero point times the sum of the activations goes onto FP32 sums too.
+  static constexpr bool kZeroAfter = kZeros == Zeros::kFloat && kScaleAfter;
 
   // Entry `index` of a section of `bits` wide ones, in every lane of `lane_bits`.
   SW_DEVICE static u32 lanes(const u32* section, int index, int bits, int lane_bits) {
@@ -238,7 +242,7 @@ struct PlaneDecoder {
         u32 zero = replicate(Element::kZero, 8 * kBytes);
         if constexpr (kZeros == Zeros::kInteger) zero = lanes(scales + kZeroWord, entry, 8, 8 * kBytes);
         a[i] = Element::template convert<Operand>(code, zero);
-        if constexpr (kZeros == Zeros::kFloat)
+        if constexpr (kZeros == Zeros::kFloat && Scale::kBefore)
           a[i] = Operand::fma(a[i], lanes(scales, entry, 16, 16), lanes(scales + kZeroWord, entry, 16, 16));
         else if constexpr (Scale::kBefore)
           a[i] = Operand::multiply(a[i], lanes(scales, entry, 16, 16));
@@ -259,6 +263,11 @@ struct PlaneDecoder {
     const int entry = half * kSegments + segment;
     const u32 word = scales[entry / kPer] >> (entry % kPer * Scale::kBits);
     return Scale::value(Scale::kBits == 32 ? word : word & ((1u << (Scale::kBits % 32)) - 1));
+  }
+  SW_DEVICE static float zero(const u32* scales, int half, int segment) {
+    static_assert(kZeroBits == 16);
+    const int entry = half * kSegments + segment;
+    return Operand::value(scales[kZeroWord + entry / 2] >> (entry % 2 * 16) & 0xffff);
   }
 };
 

@@ -213,9 +213,18 @@ SW_DEVICE void gemm_mma_planes(const GemmParams& p) {
             scales[i] =
                 load_shared(ring_scales + a * Layout::kSlotBytes + (s * Decoder::kScaleWords + i) * 128);
           Sum part[kTiles][4] = {};
-          // Adds the sums of the run that ends with step `last`.
-          const auto promote = [&](int last) {
-            const int column = last * kStep;
+          Sum token_part[Decoder::kZeroAfter ? kTiles : 1][4] = {};  // of the activations alone
+          const auto run_part = [&](int t, const u32(&a)[4], u32 b0, u32 b1) {
+            Mma::run(part[t], a, b0, b1);
+            if constexpr (Decoder::kZeroAfter) {
+              constexpr u32 kOne = Decoder::Operand::kOne;
+              const u32 ones[4] = {kOne, kOne, kOne, kOne};
+              Mma::run(token_part[t], ones, b0, b1);
+            }
+          };
+          // Adds the sums of the run that begins with step `first`.
+          const auto promote = [&](int first) {
+            const int column = first * kStep;
             float low = 1.0f, high = 1.0f;
             if constexpr (Decoder::kScaleAfter) {
               low = Decoder::scale(scales, 0, column / Decoder::kSegment);
@@ -234,8 +243,19 @@ SW_DEVICE void gemm_mma_planes(const GemmParams& p) {
               acc[t][1] += part[t][1] * (low * odd);
               acc[t][2] += part[t][2] * (high * even);
               acc[t][3] += part[t][3] * (high * odd);
+              if constexpr (Decoder::kZeroAfter) {
+                const float zero_low = Decoder::zero(scales, 0, column / Decoder::kSegment);
+                const float zero_high = Decoder::zero(scales, 1, column / Decoder::kSegment);
+                acc[t][0] += token_part[t][0] * zero_low;
+                acc[t][1] += token_part[t][1] * zero_low;
+                acc[t][2] += token_part[t][2] * zero_high;
+                acc[t][3] += token_part[t][3] * zero_high;
+              }
 #pragma unroll
-              for (int e = 0; e < 4; ++e) part[t][e] = 0;
+              for (int e = 0; e < 4; ++e) {
+                part[t][e] = 0;
+                if constexpr (Decoder::kZeroAfter) token_part[t][e] = 0;
+              }
             }
           };
           constexpr int kRunSteps =
@@ -253,9 +273,9 @@ SW_DEVICE void gemm_mma_planes(const GemmParams& p) {
                                  (a * kWarpsK * 128 + s * Decoder::kSlabK + j * kStep) * kBytes,
                              b);
               if constexpr (kScaled) {
-                Mma::run(part[t], fragment[0], b[0], b[1]);
+                run_part(t, fragment[0], b[0], b[1]);
                 if constexpr (kRunSteps > 1)
-                  Mma::run(part[t], fragment[1], b[2], b[3]);
+                  run_part(t, fragment[1], b[2], b[3]);
                 else
                   second[t][0] = b[2], second[t][1] = b[3];
               } else {
@@ -266,10 +286,10 @@ SW_DEVICE void gemm_mma_planes(const GemmParams& p) {
             if constexpr (kScaled && kRunSteps == 1) {
               promote(j);
 #pragma unroll
-              for (int t = 0; t < kTiles; ++t) Mma::run(part[t], fragment[1], second[t][0], second[t][1]);
+              for (int t = 0; t < kTiles; ++t) run_part(t, fragment[1], second[t][0], second[t][1]);
             }
             if constexpr (kScaled)
-              if ((j + 2) % kRunSteps == 0) promote(j + 1);
+              if ((j + 2) % kRunSteps == 0) promote(j + 2 - kRunSteps);
           }
         }
       }

@@ -185,6 +185,8 @@ SW_DEVICE void gemm_wgmma_planes(const TensorMap& x_map, const GemmParams& p) {
   u32 next_words[kBlocks][kWords];
   u32 next_scales[kBlocks][kScaleWords];
   u32 fragment[2][kBatch][kBlocks][4];
+  // Sums of the activations alone, for zero points.
+  Sum token_part[Decoder::kZeroAfter ? kTokens / 2 : 1];
 
   const auto load_box = [&](int stage, int box, u32(&w)[kBlocks][kWords], u32(&s)[kBlocks][kScaleWords]) {
 #pragma unroll
@@ -234,9 +236,11 @@ SW_DEVICE void gemm_wgmma_planes(const TensorMap& x_map, const GemmParams& p) {
       for (int i = 0; i < kTokens / 2; ++i) {
         acc[b][i] = 0.0f;
         part[b][i] = 0;
+        if constexpr (Decoder::kZeroAfter) token_part[i] = 0;
       }
     // Scales of the run in `part`, and its first column.
     float row_scale[kBlocks][2] = {};
+    float row_zero[2] = {};
     int run_column = first_slab * Layout::kBoxes * Layout::kBoxColumns;
     const auto promote = [&] {
 #pragma unroll
@@ -255,6 +259,8 @@ SW_DEVICE void gemm_wgmma_planes(const TensorMap& x_map, const GemmParams& p) {
                                 : e & 1              ? odd
                                                      : even;
             acc[b][4 * i + e] += static_cast<float>(part[b][4 * i + e]) * scale;
+            if constexpr (Decoder::kZeroAfter)
+              acc[b][4 * i + e] += static_cast<float>(token_part[4 * i + e]) * row_zero[e / 2];
           }
       }
     };
@@ -299,6 +305,10 @@ SW_DEVICE void gemm_wgmma_planes(const TensorMap& x_map, const GemmParams& p) {
                 row_scale[b][0] = Decoder::scale(scales[b], 0, segment);
                 row_scale[b][1] = Decoder::scale(scales[b], 1, segment);
               }
+              if constexpr (Decoder::kZeroAfter) {
+                row_zero[0] = Decoder::zero(scales[0], 0, segment);
+                row_zero[1] = Decoder::zero(scales[0], 1, segment);
+              }
             }
           };
           if (starts_run && kRun > 1) start_run(0);
@@ -315,6 +325,14 @@ SW_DEVICE void gemm_wgmma_planes(const TensorMap& x_map, const GemmParams& p) {
                 Config::mma_first(part[b], a[i][b], operand);
               else
                 Config::mma(part[b], a[i][b], operand);
+              if constexpr (Decoder::kZeroAfter) {
+                constexpr u32 kOnes[4] = {Decoder::Operand::kOne, Decoder::Operand::kOne,
+                                          Decoder::Operand::kOne, Decoder::Operand::kOne};
+                if (starts_run && (i == 0 || kRun == 1))
+                  Config::mma_first(token_part, kOnes, operand);
+                else
+                  Config::mma(token_part, kOnes, operand);
+              }
             }
             // A run of one instruction leaves nothing to overlap with but the other warpgroups.
             if constexpr (kRun == 1) {

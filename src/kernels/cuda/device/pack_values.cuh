@@ -318,6 +318,8 @@ SW_DEVICE u32 scale_word(const PackParams& p, const PackLayout& l, int row_block
       const int lowered = p.row_lowered[row];
       code = exact_code(l.stored_scale, read_scale(l, is_zero ? from.zeros : from.scales, source),
                         is_zero ? -lowered : l.rebias - lowered, trouble);
+    } else if (is_zero) {  // a BF16 number, whatever its type in the checkpoint
+      code = __float_as_uint(read_scale(l, from.zeros, source)) >> 16;
     } else {
       code = number_code(from.scales, source, bytes);
     }

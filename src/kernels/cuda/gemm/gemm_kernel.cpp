@@ -55,14 +55,7 @@ Feasibility GemmKernel::can_run(const GemmOperands& operands) const {
         "activation rows must begin at multiples of 16 bytes, and K be a multiple of {}", vector));
   if (formats_.activation.scale && operands.x_scale == nullptr)
     return Feasibility::no("quantized activations need their scales");
-  if (operands.shape.k < 128 * shape_.split && shape_.split > 1)
-    return Feasibility::no(
-        fmt::format("K {} is too short to be split in {}", operands.shape.k, shape_.split));
-  const int bytes =
-      shared_bytes(shape_, formats_, static_cast<int>(std::min<std::int64_t>(operands.m, shape_.tokens)),
-                   static_cast<int>(operands.shape.slabs));
-  if (bytes > max_shared_bytes_) return Feasibility::no(fmt::format("{} bytes of shared memory", bytes));
-  return Feasibility::yes();
+  return can_launch(shape_, formats_, operands.m, operands.shape.k, operands.shape.slabs, max_shared_bytes_);
 }
 
 void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream, bool overlap) const {

@@ -151,7 +151,6 @@ struct GemmPlanner::Impl {
   jit::DevicePtr device;
   std::shared_ptr<jit::Compiler> compiler;
   DeviceModel model;
-  bool unverified = false;
   std::shared_ptr<const TuningTable> tuning;
   std::mutex mutex;
   std::map<std::string, std::shared_ptr<const GemmKernel>> kernels;
@@ -166,11 +165,10 @@ struct GemmPlanner::Impl {
   }
 };
 
-GemmPlanner::GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified,
+GemmPlanner::GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler,
                          std::shared_ptr<const TuningTable> tuning)
     : impl_(std::make_unique<Impl>()) {
   impl_->tuning = std::move(tuning);
-  impl_->unverified = unverified;
   impl_->model = DeviceModel::of(device->info());
   impl_->device = std::move(device);
   impl_->compiler = std::move(compiler);
@@ -189,11 +187,6 @@ Feasibility GemmPlanner::can_implement(const GemmDesc& desc) const {
   const int vector = 16 / operand_bytes(layout.operand);
   if (desc.k % vector != 0)
     return Feasibility::no(fmt::format("K {}: a multiple of {} is needed", desc.k, vector));
-  if (!layout.verified && !impl_->unverified)
-    return Feasibility::no(fmt::format(
-        "{} by {}: not verified on hardware yet: use mxfp4, int4 per channel or in BF16-scaled groups of a "
-        "multiple of 64, or float8e4m3 per channel or tensor, by bf16",
-        formats::to_string(desc.weight), formats::to_string(desc.activation)));
   if (layout.group > 0 && desc.weight.block.n == 1 && desc.k % layout.group != 0)
     return Feasibility::no(fmt::format("K {} is not a multiple of the group {}", desc.k, layout.group));
   if (candidates(impl_->model, gemm_problem(desc, layout, 1), 1).empty())

@@ -46,9 +46,8 @@ class CudaGemmPlan : public GemmPlan {
 /// Makes plans for one device. Kernels that several plans need are compiled and loaded once.
 class GemmPlanner {
  public:
-  /// `unverified`: also kernels that have not been checked on hardware. `tuning`: choices to prefer to the
-  /// cost model's; may be null.
-  GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler, bool unverified = false,
+  /// `tuning`: choices to prefer to the cost model's; may be null.
+  GemmPlanner(jit::DevicePtr device, std::shared_ptr<jit::Compiler> compiler,
               std::shared_ptr<const TuningTable> tuning = nullptr);
   ~GemmPlanner();
 

@@ -86,6 +86,7 @@ bool promotes(const KernelShape& shape, const KernelFormats& formats) {
 /// tokens, of short groups or zero points take registers too.
 int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
   if (!promotes(shape, formats)) return 160;
+  if (formats.weight.zero_after) return 16;
   const bool grouped = formats.activation.group > 0;
   const bool segments = formats.weight.segment > 0 && formats.weight.segment < 128;
   if (grouped && segments && formats.weight.operand == Operand::kInt8) return 16;
@@ -174,6 +175,18 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
     if (shape.split > 1 && architecture.number < 90) return Feasibility::no("cluster splits need SM90");
     if (shape.threads() > 1024) return Feasibility::no(fmt::format("{} threads", shape.threads()));
   }
+  return Feasibility::yes();
+}
+
+Feasibility can_launch(const KernelShape& shape, const KernelFormats& formats, std::int64_t rows,
+                       std::int64_t k, std::int64_t slabs, int max_shared_bytes) {
+  if (shape.split > 1 && k < std::int64_t{128} * shape.split)
+    return Feasibility::no(fmt::format("K {} is too short to be split in {}", k, shape.split));
+  if (shape.family == Family::kWgmma && slabs % shape.depth != 0)
+    return Feasibility::no(fmt::format("{} slabs along K do not fill stages of {}", slabs, shape.depth));
+  const int bytes = shared_bytes(shape, formats, static_cast<int>(std::min<std::int64_t>(rows, shape.tokens)),
+                                 static_cast<int>(slabs));
+  if (bytes > max_shared_bytes) return Feasibility::no(fmt::format("{} bytes of shared memory", bytes));
   return Feasibility::yes();
 }
 

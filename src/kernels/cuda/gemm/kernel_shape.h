@@ -45,6 +45,11 @@ struct KernelFormats {
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
                          jit::Architecture architecture);
 
+/// Whether a generated kernel takes `rows` tokens and K = `k` in so many slabs on a device whose blocks have
+/// `max_shared_bytes`.
+Feasibility can_launch(const KernelShape& shape, const KernelFormats& formats, std::int64_t rows,
+                       std::int64_t k, std::int64_t slabs, int max_shared_bytes);
+
 /// Dynamic shared memory of a launch for `rows` tokens in a tile and `slabs` along K, bytes.
 int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int rows, int slabs);
 

@@ -56,6 +56,14 @@ bool product_rounds(const WeightFormat& format, ElementType operand) {
   return std::min(element, scale) > 1 && element + scale > operand.mantissa + 1;
 }
 
+/// Whether products that round keep the error of a pre-scaled plan. Codes of few significant bits are often
+/// powers of two, whose products do not round; FP16 rounds little.
+bool rounds_seldom(const WeightFormat& format, ElementType operand) {
+  if (operand != formats::kBF16) return true;
+  if (format.zero_point != ZeroPoint::kNone) return false;
+  return significant_bits(format.element, ZeroPoint::kNone) <= (format.element.is_integer() ? 3 : 2);
+}
+
 /// Whether the operand's type holds the scale's significands.
 bool holds_scale(ElementType scale, ElementType operand) {
   return scale != formats::kFP32 && scale.mantissa <= operand.mantissa;
@@ -259,16 +267,19 @@ WeightLayout plane_layout(const WeightFormat& format, Operand operand, Accuracy 
   // One row of blocks as high as the matrix is a group; blocks of the whole of K are factors.
   if (layout.group == 0 && !float_zero) {
     layout.scales = Scales::kFactor;
-  } else if (wide && (float_zero || (holds_scale(*format.scale, type) &&
-                                     (accuracy == Accuracy::kDefault ||
-                                      (operand == Operand::kBF16 && !product_rounds(format, type)))))) {
+  } else if (const bool rounds = product_rounds(format, type);
+             wide && (operand == Operand::kFP16
+                          ? float_zero || (holds_scale(*format.scale, type) && accuracy == Accuracy::kDefault)
+                          : holds_scale(*format.scale, type) && (!rounds || (accuracy == Accuracy::kDefault &&
+                                                                             rounds_seldom(format, type))))) {
     // FP16's range is short, so high accuracy keeps its scales out.
     layout.scales = Scales::kBefore;
     layout.stored_scale = type;
-    layout.pre_scaled = product_rounds(format, type);
+    layout.pre_scaled = rounds;
   } else {
     layout.scales = Scales::kAfter;
     layout.stored_scale = *format.scale;
+    layout.zero_after = float_zero;
   }
   const bool in_slab = layout.scales != Scales::kFactor || format.zero_point != ZeroPoint::kNone;
   layout.slab_k = wide && !(in_slab && layout.group > 0 && layout.group % 128 == 0) ? 64 : 128;

@@ -215,11 +215,8 @@ std::vector<Candidate> candidates(const DeviceModel& device, const GemmProblem& 
     KernelFormats formats = problem.formats;
     formats.scale_after = after;
     if (!can_generate(shape, formats, device.architecture)) return;
-    const int rows = static_cast<int>(std::min<std::int64_t>(problem.m, shape.tokens));
-    const int slabs = static_cast<int>((problem.k + formats.weight.slab_k - 1) / formats.weight.slab_k);
-    if ((shape.split > 1 && problem.k < 128 * shape.split) ||
-        shared_bytes(shape, formats, rows, slabs) > device.max_shared_bytes_per_block)
-      return;
+    const std::int64_t slabs = PackedShape::of(formats.weight, problem.n, problem.k).slabs;
+    if (!can_launch(shape, formats, problem.m, problem.k, slabs, device.max_shared_bytes_per_block)) return;
     list.push_back({shape, after, predict_us(device, problem, shape), 0, {}});
   };
   const bool after_only = problem.formats.weight.decoder.empty();

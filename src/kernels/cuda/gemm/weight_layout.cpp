@@ -200,7 +200,6 @@ WeightLayout weight_layout(const formats::WeightFormat& format, const formats::A
   } else {
     return plane_layout(format, choice.operand, accuracy);
   }
-  layout.verified = true;
   return layout;
 }
 

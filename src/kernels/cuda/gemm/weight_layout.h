@@ -40,11 +40,11 @@ struct WeightLayout {
   std::string decoder;        ///< the device type whose scales go into the weights
   std::string decoder_after;  ///< the one whose scales go onto FP32 sums; empty when there is none
   bool pre_scaled = false;    ///< `decoder` rounds
-  bool verified = false;      ///< its kernels have been checked on hardware
   Operand operand = Operand::kBF16;
   int segment = 0;  ///< kPlanes: columns per stored scale or zero point, a divisor of `slab_k`; 0: none
   Scales scales = Scales::kFactor;
   formats::ElementType stored_scale = formats::kFP32;  ///< in the slabs
+  bool zero_after = false;  ///< float zero points go onto FP32 sums with the scales
   /// 2^ledger times the operand's value is the element's.
   int ledger = 0;
 

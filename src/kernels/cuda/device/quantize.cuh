@@ -69,6 +69,67 @@ SW_DEVICE void quantize_tokens(const QuantizeParams& params) {
   }
 }
 
+// The scales of a group of each vector, whose lanes compute them apart: each lane the scales of a few
+// vectors.
+template <typename Quantizer, int kVectors, int kLanes>
+struct SharedScales {
+  static constexpr int kOwned = kVectors > kLanes ? kVectors / kLanes : 1;
+  static constexpr int kSame = kLanes > kVectors ? kLanes / kVectors : 1;  // neighbouring lanes with the same
+  GroupScale owned[kOwned];
+  int first = 0;  // of the vectors that are the lane's own
+
+  SW_DEVICE explicit SharedScales(const u32 (&x)[kVectors][4]) {
+    u32 largest[kVectors];
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) largest[i] = larger_half(Quantizer::largest(0, x[i]));
+    int count = kVectors;
+#pragma unroll
+    for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+      if (count == 1) {
+        largest[0] = max(largest[0], __shfl_xor_sync(~0u, largest[0], offset));
+        continue;
+      }
+      // Half of the vectors go to the other lane.
+      count /= 2;
+      const bool upper = (lane_id() & offset) != 0;
+      first += upper ? count : 0;
+#pragma unroll
+      for (int j = 0; j < kVectors / 2; ++j) {
+        if (j >= count) continue;
+        const u32 kept = upper ? largest[j + count] : largest[j],
+                  sent = upper ? largest[j] : largest[j + count];
+        largest[j] = max(kept, __shfl_xor_sync(~0u, sent, offset));
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kOwned; ++j) owned[j] = Quantizer::scale(largest[j]);
+  }
+
+  // What the codes of vector i need.
+  SW_DEVICE GroupScale of(int i) const {
+    if constexpr (kVectors == 1) return owned[0];
+    int lane = 0, count = kVectors;
+#pragma unroll
+    for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+      if (count == 1) continue;
+      count /= 2;
+      if (i & count) lane |= offset;
+    }
+    const GroupScale& from = owned[i % kOwned];
+    GroupScale out{1, 1, 1, 127, true};
+    if constexpr (Quantizer::kE8M0) {
+      out.inverse = __shfl_sync(~0u, from.finite ? from.inverse : __uint_as_float(0x7fc00000), lane, kLanes);
+      out.finite = out.inverse == out.inverse;
+    } else {
+      out.value = __shfl_sync(~0u, from.finite ? from.value : __uint_as_float(0x7fc00000), lane, kLanes);
+      out.inverse = __shfl_sync(~0u, from.inverse, lane, kLanes);
+      out.lift = Quantizer::lift_of(out.value);
+      out.finite = out.value == out.value;
+    }
+    return out;
+  }
+};
+
 // Block (columns, rows): its scales are collected, so that those of neighbouring tokens, which lie side by
 // side, are written together.
 template <typename Quantizer, int kGroup, int kVectors>
@@ -77,6 +138,7 @@ SW_DEVICE void quantize_groups(const QuantizeParams& params) {
   constexpr int kTileVectors = kGroupTileColumns / 8, kGroups = kGroupTileColumns / kGroup;
   constexpr int kRows = kGroupTileRows * kVectors;
   using Stored = Select<Quantizer::kE8M0, u8, float>;
+  using Scales = SharedScales<Quantizer, kVectors, kLanes>;
   __shared__ Stored scales[kGroups * kRows];
   grid_launch_dependents();
   grid_dependency_wait();
@@ -91,21 +153,22 @@ SW_DEVICE void quantize_groups(const QuantizeParams& params) {
     x[i][0] = x[i][1] = x[i][2] = x[i][3] = 0;
     if (row < params.m && vector < vectors) load_vector(params, row, vector, x[i]);
   }
+  const Scales shared(x);
+  if (in_tile % Scales::kSame == 0) {
 #pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    u32 largest = Quantizer::largest(0, x[i]);
-#pragma unroll
-    for (int offset = kLanes / 2; offset > 0; offset /= 2)
-      largest = Quantizer::Input::larger(largest, __shfl_xor_sync(~0u, largest, offset));
-    const GroupScale scale = Quantizer::scale(larger_half(largest));
-    const int in_rows = i * kGroupTileRows + thread / kTileVectors, row = first_row + in_rows;
-    if (in_tile % kLanes == 0) {
+    for (int j = 0; j < Scales::kOwned; ++j) {
+      const int in_rows = (shared.first + j) * kGroupTileRows + thread / kTileVectors;
       Stored& to = scales[in_tile / kLanes * kRows + in_rows];
       if constexpr (Quantizer::kE8M0)
-        to = Quantizer::stored_exponent(scale);
+        to = Quantizer::stored_exponent(shared.owned[j]);
       else
-        to = Quantizer::stored_float(scale);
+        to = Quantizer::stored_float(shared.owned[j]);
     }
+  }
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const GroupScale scale = shared.of(i);
+    const int row = first_row + i * kGroupTileRows + thread / kTileVectors;
     if (row < params.m && vector < vectors) {
       u32 codes[2];
       Quantizer::codes(x[i], scale, codes);

@@ -88,6 +88,10 @@ struct Quantizer {
     return so_far;
   }
 
+  SW_DEVICE static float lift_of(float scale) {
+    return scale < __uint_as_float(63 << 23) ? __uint_as_float(191 << 23) : 1;
+  }
+
   /// `largest` is the code of the group's largest magnitude, without its sign.
   SW_DEVICE static GroupScale scale(u32 largest) {
     GroupScale out{1, 1, 1, 127, largest < Input::kInfinity};
@@ -101,7 +105,7 @@ struct Quantizer {
       out.value = __uint_as_float(out.exponent << 23);
       out.inverse = __uint_as_float((254 - out.exponent) << 23);
     } else {
-      out.lift = out.value < __uint_as_float(63 << 23) ? __uint_as_float(191 << 23) : 1;
+      out.lift = lift_of(out.value);
       out.inverse = 1 / (out.value * out.lift);
     }
     return out;

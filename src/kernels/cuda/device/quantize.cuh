@@ -47,8 +47,7 @@ SW_DEVICE void quantize_tokens(const QuantizeParams& params) {
   largest = __reduce_max_sync(~0u, larger_half(largest));
   if (lane_id() == 0) of_warp[in_block * warps + thread / 32] = largest;
   __syncthreads();
-  // Where several of these small blocks fit beside one another, those of the next launch would crowd where
-  // some end first.
+  // Blocks of the next launch that come earlier crowd where some of this one end first.
   if constexpr (kRows) grid_launch_dependents();
   largest = lane_id() < warps ? of_warp[in_block * warps + lane_id()] : 0;
   largest = __reduce_max_sync(~0u, largest);
@@ -140,7 +139,6 @@ SW_DEVICE void quantize_groups(const QuantizeParams& params) {
   using Stored = Select<Quantizer::kE8M0, u8, float>;
   using Scales = SharedScales<Quantizer, kVectors, kLanes>;
   __shared__ Stored scales[kGroups * kRows];
-  grid_launch_dependents();
   grid_dependency_wait();
   const int thread = static_cast<int>(threadIdx.x);
   const int first_row = static_cast<int>(blockIdx.y) * kRows;
@@ -154,6 +152,8 @@ SW_DEVICE void quantize_groups(const QuantizeParams& params) {
     if (row < params.m && vector < vectors) load_vector(params, row, vector, x[i]);
   }
   const Scales shared(x);
+  // Blocks of the next launch that come earlier crowd where some of this one end first.
+  grid_launch_dependents();
   if (in_tile % Scales::kSame == 0) {
 #pragma unroll
     for (int j = 0; j < Scales::kOwned; ++j) {

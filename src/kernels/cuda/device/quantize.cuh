@@ -23,7 +23,6 @@ SW_DEVICE u32 larger_half(u32 pair) { return max(pair & 0xffff, pair >> 16); }
 template <typename Quantizer, int kVectors, bool kRows>
 SW_DEVICE void quantize_tokens(const QuantizeParams& params) {
   __shared__ u32 of_warp[32];
-  if constexpr (!kRows) grid_launch_dependents();
   grid_dependency_wait();
   const int block = static_cast<int>(blockIdx.x), in_block = kRows ? static_cast<int>(threadIdx.y) : 0;
   const int row = kRows ? block * params.block_rows + min(block, params.longer_blocks) + in_block : block;
@@ -48,7 +47,7 @@ SW_DEVICE void quantize_tokens(const QuantizeParams& params) {
   if (lane_id() == 0) of_warp[in_block * warps + thread / 32] = largest;
   __syncthreads();
   // Blocks of the next launch that come earlier crowd where some of this one end first.
-  if constexpr (kRows) grid_launch_dependents();
+  grid_launch_dependents();
   largest = lane_id() < warps ? of_warp[in_block * warps + lane_id()] : 0;
   largest = __reduce_max_sync(~0u, largest);
   const GroupScale scale = Quantizer::scale(largest);

@@ -18,6 +18,7 @@ struct Options {
   std::string device = "cpu";
   std::string shapes;
   std::vector<std::string> weights;
+  std::vector<std::string> activations;
   std::vector<std::int64_t> m;
   std::vector<std::string> quantize;
   std::vector<std::int64_t> k;
@@ -41,7 +42,7 @@ void refuse_flags(const Options& options, std::initializer_list<const char*> fla
 int bench_quantizers(const Options& options) {
   namespace cuda = kernels::cuda;
   refuse_flags(options, {"--cpu-tier", "--threads", "--passes", "--rotate-mb", "--check", "--weights",
-                         "--shapes", "--burst-from", "--explain"});
+                         "--activations", "--shapes", "--burst-from", "--explain"});
   cuda::QuantizeBenchOptions bench;
   bench.formats = options.quantize;
   bench.k = options.k.empty() ? std::vector<std::int64_t>{2880, 8192} : options.k;
@@ -88,6 +89,7 @@ int bench_cuda(const Options& options) {
                                        : cuda::parse_gemm_bench_cases(
                                              read_text_file(options.shapes, kShapesLimit), options.shapes);
   if (!options.weights.empty()) bench.cases.weights = options.weights;
+  if (!options.activations.empty()) bench.cases.activations = options.activations;
   if (!options.m.empty()) bench.cases.m = options.m;
   bench.burst_from = options.burst_from;
   catch_interrupt();
@@ -109,11 +111,11 @@ int bench_cuda(const Options& options) {
     fmt::print("{}\n", cuda::gemm_bench_json(result));
     return result.complete ? 0 : 1;
   }
-  std::vector<std::vector<std::string>> table{
-      {"shape", "N", "K", "weights", "M", "us", "serial", "floor", "of floor", "error", "kernel"}};
+  std::vector<std::vector<std::string>> table{{"shape", "N", "K", "weights", "activations", "M", "us",
+                                               "serial", "floor", "of floor", "error", "kernel"}};
   for (const cuda::GemmBenchRow& row : result.rows)
     table.push_back({row.shape.name, fmt::format("{}", row.shape.n), fmt::format("{}", row.shape.k),
-                     row.weights, fmt::format("{}", row.m), fmt::format("{:.2f}", row.us),
+                     row.weights, row.activations, fmt::format("{}", row.m), fmt::format("{:.2f}", row.us),
                      fmt::format("{:.2f}", row.us_serial), fmt::format("{:.2f}", row.floor_us),
                      fmt::format("{:.2f}", row.floor_us / row.us), fmt::format("{:.1e}", row.error),
                      row.kernel});
@@ -123,7 +125,8 @@ int bench_cuda(const Options& options) {
 
 int bench_cpu(const Options& options) {
   namespace cpu = kernels::cpu;
-  refuse_flags(options, {"--weights", "--m", "--k", "--quantize", "--burst-from", "--explain"});
+  refuse_flags(options,
+               {"--weights", "--activations", "--m", "--k", "--quantize", "--burst-from", "--explain"});
   cpu::KernelBenchOptions bench;
   bench.cases = options.shapes.empty() ? cpu::default_kernel_bench_cases()
                                        : cpu::parse_kernel_bench_cases(
@@ -166,6 +169,9 @@ void add_bench_kernel(CLI::App& bench, Action& action) {
       "JSON file like bench/shapes.json, with cuda bench/shapes_cuda.json; without it the built-in shapes");
   add_flag_option(*command, "--weights", options->weights,
                   "cuda: weight formats, as mxfp4,int4g128,int4row,fp8row")
+      ->delimiter(',');
+  add_flag_option(*command, "--activations", options->activations,
+                  "cuda: activation formats, as bf16,fp8,int8,fp8g128")
       ->delimiter(',');
   add_flag_option(*command, "--m", options->m, "cuda: numbers of rows")
       ->delimiter(',')

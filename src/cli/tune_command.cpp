@@ -20,6 +20,7 @@ constexpr double kRerunTolerance = 1.03;
 struct Options {
   std::string shapes;
   std::vector<std::string> weights;
+  std::vector<std::string> activations;
   std::vector<std::int64_t> m;
   std::size_t limit = 8;
   std::string out;
@@ -36,7 +37,7 @@ Json json_of(const cuda::TuneRow& row) {
           {"k", row.k},
           {"m", row.m},
           {"weights", row.weights},
-          {"activations", "bf16"},
+          {"activations", row.activations},
           {"impl", "sabrewing"},
           {"kernel", row.choice.kernel},
           {"us", row.choice.us},
@@ -52,6 +53,7 @@ int tune(const Options& options) {
                                         : cuda::parse_gemm_bench_cases(
                                               read_text_file(options.shapes, kShapesLimit), options.shapes);
   if (!options.weights.empty()) tuning.cases.weights = options.weights;
+  if (!options.activations.empty()) tuning.cases.activations = options.activations;
   tuning.cases.m = options.m;
   tuning.limit = options.limit;
   tuning.rerun = options.rerun;
@@ -93,9 +95,10 @@ int tune(const Options& options) {
                              {"rows", std::move(rows)}})
                            .dump(1));
   } else {
-    std::vector<std::vector<std::string>> table{{"N", "K", "weights", "M", "us", "model's", "kernel"}};
+    std::vector<std::vector<std::string>> table{
+        {"N", "K", "weights", "activations", "M", "us", "model's", "kernel"}};
     for (const cuda::TuneRow& row : result.rows)
-      table.push_back({fmt::format("{}", row.n), fmt::format("{}", row.k), row.weights,
+      table.push_back({fmt::format("{}", row.n), fmt::format("{}", row.k), row.weights, row.activations,
                        fmt::format("{}", row.m), fmt::format("{:.2f}", row.choice.us),
                        fmt::format("{:.2f}", row.us_model), row.choice.kernel});
     fmt::print("{}", format_table(table));
@@ -119,6 +122,9 @@ void add_tune(CLI::App& app, Action& action) {
                   "JSON file like bench/shapes_cuda.json, which is built in");
   add_flag_option(*command, "--weights", options->weights, "Weight formats, as mxfp4,int4g128,fp8row")
       ->delimiter(',');
+  add_flag_option(*command, "--activations", options->activations,
+                  "Activation formats, as bf16,fp8,int8,fp8g128")
+      ->delimiter(',');
   add_flag_option(*command, "--m", options->m, "Only the intervals with these numbers of rows")
       ->delimiter(',')
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
@@ -136,9 +142,11 @@ void add_tune(CLI::App& app, Action& action) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--rerun", options->rerun,
-                    "Time all again; exit with 1 when a choice is 3 % behind the best");
+                    "Time the fastest again; exit with 1 when a choice is 3 % behind the best");
   command->add_flag("--json", options->json, "Print one JSON object");
-  command->footer("Examples:\n  sabrewing tune\n  sabrewing tune --weights mxfp4 --m 1,16,64 --rerun");
+  command->footer(
+      "Examples:\n  sabrewing tune\n  sabrewing tune --weights mxfp4 --m 1,16,64 --rerun\n"
+      "  sabrewing tune --weights mxfp4,fp8row --activations fp8");
   command->callback([options, &action] { action = [options] { return tune(*options); }; });
 }
 

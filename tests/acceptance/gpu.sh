@@ -30,7 +30,7 @@ Sections, in this order:
   --out FOLDER      for logs, JSON and summary.json (default: a new temporary folder)
   --budget SECONDS  sections that would begin after it are skipped (default: no limit)
   --shapes          these shapes alone in the sections that time
-  --formats         peers: these weights/activations alone (bench/peers/run.py --help)
+  --formats         tune, peers: these weights/activations alone (bench/peers/run.py --help)
   --merge           peers: rows of earlier runs, judged together with this one's against all that is asked
 
 Needs an NVIDIA GPU with NVRTC; compute-sanitizer for the sanitizers; a Python with torch and numpy for peers, and with
@@ -177,13 +177,19 @@ shapes_file() {  # of the shapes to time, as sabrewing reads them
 section_tune() {
   have "$sabrewing" || return
   shapes_file
-  local intervals=""  # all
+  local intervals="" pair all=mxfp4/bf16,int4g128/bf16,fp8row/bf16,mxfp4/fp8tok,int4g128/fp8tok,int4g128/int8tok
+  all+=,fp8row/fp8tok,fp8tensor/fp8tensor,fp8block/fp8g128
+  local pairs=${formats:-$all}
   [ "$quick" = 0 ] || intervals=$times
-  claim 580 "tuned choices on a rerun" sh -c '"$1" tune --shapes "$2/shapes.json" ${3:+--m "$3"} --burst-from 1024 --rerun \
-    --deadline 500 --out "$2/tuning.json" --json >"$2/tune.json"' - "$sabrewing" "$out" "$intervals"
+  for pair in ${pairs//,/ }; do
+    claim 300 "tuned $pair" sh -c '"$1" tune --shapes "$2/shapes.json" --weights "${4%/*}" --activations "${4#*/}" \
+      ${3:+--m "$3"} --burst-from 1024 --rerun --deadline 270 --out "$2/tuning.json" --json >"$2/tune_${4%/*}_${4#*/}.json"' \
+      - "$sabrewing" "$out" "$intervals" "$pair"
+  done
+  pair=${pairs%%,*}
   claim 150 "plans take the tuned choices" sh -c 'SABREWING_TUNING=$2/tuning.json "$1" bench kernel --device cuda \
-    --shapes "$2/shapes.json" --weights mxfp4 --m 16 --explain >"$2/explain.txt" && grep -m 1 -o "tuned [0-9.]* us" \
-    "$2/explain.txt"' - "$sabrewing" "$out"
+    --shapes "$2/shapes.json" --weights "${3%/*}" --activations "${3#*/}" --m 16 --explain >"$2/explain.txt" && \
+    grep -m 1 -o "tuned [0-9.]* us" "$2/explain.txt"' - "$sabrewing" "$out" "$pair"
 }
 section_timings() {
   have "$bench" "$sabrewing" || return

@@ -1,5 +1,7 @@
 // Checks the CUDA GEMM kernels against float64 and times them on the device of this machine.
 
+#include "kernels/cuda/bench/gemm_bench.h"
+
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
@@ -11,7 +13,6 @@
 
 #include "jit/cubin_cache.h"
 #include "kernels/cuda/bench/gemm_cell.h"
-#include "kernels/cuda/bench/random_weight.h"
 #include "kernels/cuda/gemm/gemm_kernel.h"
 #include "kernels/cuda/gemm/planner.h"
 
@@ -81,14 +82,15 @@ int run(const Options& options) {
   for (const std::string& shape_text : options.shapes) {
     const auto x = shape_text.find('x');
     const std::int64_t n = std::stoll(shape_text.substr(0, x)), k = std::stoll(shape_text.substr(x + 1));
-    for (std::string format : options.formats) {
-      if (format == "int4g128" && k % 128 != 0) format = "int4g64";
+    for (const std::string& asked : options.formats) {
+      const GemmBenchCase one = gemm_bench_case({shape_text, n, k}, asked, "bf16");
+      const std::string& format = one.weights;
       if (elapsed() > options.deadline_s) {
         fmt::print("deadline: {} {} not reached\n", shape_text, format);
         continue;
       }
       const std::int64_t max_m = *std::max_element(options.m.begin(), options.m.end());
-      GemmCell cell(bench, format_by_name(format), n, k, max_m, !options.check_only, options.check_only);
+      GemmCell cell(bench, one.desc, max_m, !options.check_only, options.check_only);
       struct Choice {
         std::int64_t m;
         Candidate candidate;
@@ -166,7 +168,7 @@ int run(const Options& options) {
                   kernel.enqueue(cell.operands(m, static_cast<std::size_t>(i)), bench.stream(),
                                  !options.no_overlap);
                 },
-                std::max(2.0, cell.floor_us(m)), false);
+                std::max(2.0, cell.floor_us(m)), Timing::kSteady);
           } catch (const Error& error) {
             ++failures;
             fmt::print("  FAIL {} {} m={} {}: {}\n", shape_text, format, m, name, error.what());
@@ -208,7 +210,7 @@ int run(const Options& options) {
               [&](int i) {
                 kernel.enqueue(cell.operands(m, static_cast<std::size_t>(i)), bench.stream(), overlap);
               },
-              timed[0].us, m >= options.burst_from);
+              timed[0].us, m >= options.burst_from ? Timing::kBurst : Timing::kSteady);
         };
         const double plain = time_best(false);
         const double final_us = options.no_overlap ? plain : time_best(true);
@@ -232,7 +234,7 @@ int run(const Options& options) {
                 operands.token_group = group;
                 kernel.enqueue(operands, bench.stream(), !options.no_overlap);
               },
-              timed[0].us, m >= options.burst_from);
+              timed[0].us, m >= options.burst_from ? Timing::kBurst : Timing::kSteady);
           fmt::print("    token group {}: {:.2f} us, {:.2f} with the default\n", group, us, final_us);
         }
         std::string others;

@@ -15,9 +15,9 @@
 
 #include "core/thread_pool.h"
 #include "formats/numeric/element_type.h"
-#include "formats/quantize/activations.h"
 #include "jit/cubin_cache.h"
-#include "kernels/cuda/bench/random_weight.h"
+#include "kernels/cuda/bench/gemm_cell.h"
+#include "kernels/cuda/bench/random_activations.h"
 #include "kernels/cuda/gemm/gemm_kernel.h"
 #include "kernels/cuda/gemm/planner.h"
 
@@ -26,7 +26,6 @@ namespace {
 
 using formats::ActivationFormat;
 using formats::ElementType;
-using Granularity = ActivationFormat::Granularity;
 
 constexpr std::size_t kGuardBytes = 4096;
 constexpr std::size_t kRotatedBytes = 256u << 20;
@@ -48,79 +47,6 @@ struct Options {
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-/// Random activations as a kernel reads them.
-struct Activations {
-  std::vector<std::byte> codes;
-  std::vector<std::byte> scales;  ///< empty for 16-bit ones
-  std::vector<float> numbers;     ///< without scales, (m, k)
-  std::vector<float> values;      ///< with scales, (m, k)
-
-  Activations(const ActivationFormat& format, std::int64_t m, std::int64_t k) {
-    std::mt19937 random(17);
-    std::normal_distribution<double> normal;
-    const ElementType type = format.element;
-    const auto bytes = static_cast<std::size_t>(type.bits / 8);
-    const double unit = type.is_integer() ? 40 : type.bits == 8 ? 8 : 1;
-    numbers.resize(static_cast<std::size_t>(m * k));
-    codes.resize(numbers.size() * std::max<std::size_t>(bytes, 1));
-    for (std::size_t i = 0; i < numbers.size(); ++i) {
-      const std::uint32_t code = formats::encode(type, unit * normal(random));
-      std::memcpy(codes.data() + i * bytes, &code, bytes);
-      numbers[i] = formats::decode(type, code);
-    }
-    values = numbers;
-    if (!format.scale) return;
-    if (type.bits == 4) {
-      quantize(format, m, k);
-      return;
-    }
-    const bool grouped = format.granularity == Granularity::kGroup;
-    const std::int64_t group = grouped ? format.group : k;
-    const std::int64_t groups = (k + group - 1) / group;
-    const auto scale_bytes = static_cast<std::size_t>(format.scale->bits / 8);
-    scales.resize(static_cast<std::size_t>(groups * m) * scale_bytes);
-    std::uniform_real_distribution<double> spread(0.5, 2);
-    for (std::int64_t g = 0; g < groups; ++g)
-      for (std::int64_t t = 0; t < m; ++t) {
-        const std::uint32_t code = formats::encode(*format.scale, spread(random) / unit);
-        std::memcpy(scales.data() + static_cast<std::size_t>(g * m + t) * scale_bytes, &code, scale_bytes);
-        const float scale = formats::decode(*format.scale, code);
-        for (std::int64_t c = g * group; c < std::min(k, (g + 1) * group); ++c)
-          values[static_cast<std::size_t>(t * k + c)] *= scale;
-      }
-  }
-
- private:
-  /// Codes of 4 bits are multiplied as integers: INT4 as they are, FP4 doubled, with half of the scale.
-  void quantize(const ActivationFormat& format, std::int64_t m, std::int64_t k) {
-    const float unit = format.element == formats::kE2M1 ? 0.5f : 1.0f;
-    const std::int64_t group = format.granularity == Granularity::kGroup ? format.group : k;
-    const std::int64_t groups = (k + group - 1) / group;
-    const auto scale_bytes = static_cast<std::size_t>(format.scale->bits / 8);
-    scales.resize(static_cast<std::size_t>(groups * m) * scale_bytes);
-    std::vector<std::uint8_t> row_codes(static_cast<std::size_t>(k));
-    std::vector<float> row_scales(static_cast<std::size_t>(groups));
-    for (std::int64_t t = 0; t < m; ++t) {
-      const std::span<float> row =
-          std::span(values).subspan(static_cast<std::size_t>(t * k), static_cast<std::size_t>(k));
-      formats::quantize_row(format, row, row_codes, row_scales);
-      for (std::size_t g = 0; g < row_scales.size(); ++g) {
-        const std::uint32_t code = formats::encode(*format.scale, row_scales[g] * unit);
-        std::memcpy(
-            scales.data() + (g * static_cast<std::size_t>(m) + static_cast<std::size_t>(t)) * scale_bytes,
-            &code, scale_bytes);
-      }
-      for (std::size_t c = 0; c < row.size(); ++c) {
-        const float number = formats::decode(format.element, row_codes[c]);
-        const auto e = static_cast<std::size_t>(t * k) + c;
-        codes[e] = static_cast<std::byte>(static_cast<int>(number / unit));
-        numbers[e] = number / unit;
-        row[c] = number * row_scales[c / static_cast<std::size_t>(group)];
-      }
-    }
-  }
-};
 
 /// Scales over 20 binades: inside the even rows, between the odd ones.
 void spread_exponents(RandomWeight& weight) {
@@ -288,12 +214,6 @@ class Check {
     return chosen;
   }
 
-  double bound(const WeightLayout& layout, DType output) const {
-    const bool fp8 = layout.operand == Operand::kE4M3 || layout.operand == Operand::kE5M2;
-    if (output == DType::kF32) return fp8 ? 2e-3 : layout.pre_scaled ? 1.5e-3 : 1e-5;
-    return fp8 ? 2.5e-3 : layout.pre_scaled ? 2.3e-3 : 2.0e-3;
-  }
-
   void check(const Job& job) {
     const CoveredPair& pair = job.pair;
     const std::string& name = job.name;
@@ -304,7 +224,7 @@ class Check {
     const WeightLayout layout = weight_layout(weight.format, activation, pair.accuracy);
     const PackedHostWeight packed = pack_weight(weight.source(), layout);
     const std::int64_t max_m = *std::max_element(options_.m.begin(), options_.m.end());
-    const Activations activations(activation, max_m, k);
+    const RandomActivations activations(activation, max_m, k);
     const DType output = options_.float_output ? DType::kF32 : DType::kBF16;
 
     const std::size_t copies = options_.time ? kRotatedBytes / packed.bytes.size() + 2 : 1;
@@ -314,10 +234,10 @@ class Check {
     const std::size_t y_bytes = static_cast<std::size_t>(max_m * n) * 4 + 2 * kGuardBytes;
     const jit::DeviceBuffer y(device_, y_bytes);
     const std::vector<double> expected =
-        options_.time ? std::vector<double>{} : reference(weight, activations, max_m);
+        options_.time ? std::vector<double>{} : reference(weight, activations.values(), max_m);
 
     for (const std::int64_t m : options_.m) {
-      const jit::DeviceBuffer scales = upload(scales_of(activation, activations, m, max_m));
+      const jit::DeviceBuffer scales = upload(activations.scales_of(m));
       const GemmProblem problem = this->problem(job, m);
       const std::vector<Candidate> chosen = choose(problem);
       if (chosen.empty()) {
@@ -346,7 +266,7 @@ class Check {
           if (options_.time)
             time(kernel, o, weights, name, c, pair);
           else
-            compare(kernel, o, y, expected, layout, output);
+            compare(kernel, o, y, expected, error_bound(layout, c.scale_after, output), output);
         } catch (const Error& error) {
           ++failures_;
           fmt::print("  FAIL {} {}x{} m={} {} {}: {}\n", name, n, k, m, c.shape.to_string(),
@@ -358,20 +278,8 @@ class Check {
     }
   }
 
-  /// Scales of the first m tokens.
-  static std::vector<std::byte> scales_of(const ActivationFormat& format, const Activations& all,
-                                          std::int64_t m, std::int64_t max_m) {
-    std::vector<std::byte> out;
-    if (!format.scale) return out;
-    const auto bytes = static_cast<std::size_t>(format.scale->bits / 8);
-    const std::size_t row = static_cast<std::size_t>(max_m) * bytes;
-    for (std::size_t at = 0; at < all.scales.size(); at += row)
-      out.insert(out.end(), all.scales.begin() + static_cast<std::ptrdiff_t>(at),
-                 all.scales.begin() + static_cast<std::ptrdiff_t>(at + static_cast<std::size_t>(m) * bytes));
-    return out;
-  }
-
-  std::vector<double> reference(const RandomWeight& weight, const Activations& activations, std::int64_t m) {
+  std::vector<double> reference(const RandomWeight& weight, const std::vector<float>& activations,
+                                std::int64_t m) {
     std::vector<double> out(static_cast<std::size_t>(m * weight.n));
     pool_.parallel_for(weight.n, [&](std::int64_t row, int) {
       std::vector<double> values(static_cast<std::size_t>(weight.k));
@@ -380,7 +288,7 @@ class Check {
         double sum = 0;
         for (std::int64_t c = 0; c < weight.k; ++c)
           sum += values[static_cast<std::size_t>(c)] *
-                 static_cast<double>(activations.values[static_cast<std::size_t>(t * weight.k + c)]);
+                 static_cast<double>(activations[static_cast<std::size_t>(t * weight.k + c)]);
         out[static_cast<std::size_t>(t * weight.n + row)] = sum;
       }
     });
@@ -399,7 +307,7 @@ class Check {
   }
 
   void compare(const GemmKernel& kernel, const GemmOperands& o, const jit::DeviceBuffer& y,
-               const std::vector<double>& expected, const WeightLayout& layout, DType output) {
+               const std::vector<double>& expected, double bound, DType output) {
     const std::size_t y_size = static_cast<std::size_t>(o.m * o.shape.n) * size_of(output);
     std::vector<std::byte> runs[2];
     for (std::vector<std::byte>& run : runs) {
@@ -450,8 +358,8 @@ class Check {
                      relative.end());
     const double p999 = relative[relative.size() * 999 / 1000];
     std::string trouble;
-    if (!(frobenius <= bound(layout, output)))
-      trouble = fmt::format("error {:.2e}, {:.1e} allowed", frobenius, bound(layout, output));
+    if (!(frobenius <= bound))
+      trouble = fmt::format("error {:.2e}, {:.1e} allowed", frobenius, bound);
     else if (o.m * o.shape.n >= 10000 && !options_.spread && !(p999 <= 0.01))
       trouble = fmt::format("p99.9 {:.2e}", p999);
     else if (options_.spread && o.m >= 16 && !(worst_row <= 0.01))

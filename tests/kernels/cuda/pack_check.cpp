@@ -99,8 +99,9 @@ class Check {
     const jit::DeviceBuffer out(bench_.device(), shape.bytes),
         scratch(bench_.device(), DevicePacker::scratch_bytes(n));
     const DevicePacker packer(bench_.device(), bench_.compiler(), weight.format, layout);
-    const double us = bench_.time(
-        [&](int) { packer.enqueue(source, out.data(), scratch.data(), bench_.stream()); }, 100, false);
+    const double us =
+        bench_.time([&](int) { packer.enqueue(source, out.data(), scratch.data(), bench_.stream()); }, 100,
+                    Timing::kSteady);
     const auto bytes = static_cast<double>(weight.values.size() + weight.scales.size());
     const double rate = bytes / us * 1e-3;
     fmt::print("{:16} {}x{} {:9.1f} us {:7.0f} GB/s of checkpoint\n", name, n, k, us, rate);

@@ -63,6 +63,28 @@ TEST(Tuning, JsonRoundTrips) {
   other = desc_of("mxfp4");
   other.accuracy = Accuracy::kHigh;
   EXPECT_EQ(tables[0].find(other, 16), nullptr);
+  other = desc_of("mxfp4");
+  other.activation = activation_by_name("fp8");
+  EXPECT_EQ(tables[0].find(other, 16), nullptr);
+}
+
+TEST(Tuning, EveryActivationFormatHasItsChoice) {
+  const std::vector<const char*> names{"bf16", "fp16",    "fp8",      "fp8tensor", "fp8e5m2",
+                                       "int8", "fp8g128", "int8g128", "mxfp8"};
+  TuningTable table;
+  table.device = {"sm_90a", 132, 4.2};
+  GemmDesc desc = desc_of("fp8row");
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    desc.activation = activation_by_name(names[i]);
+    table.put(desc, 16, {"kernel", false, static_cast<double>(i + 1), {}});
+  }
+  const std::vector<TuningTable> read = parse_tuning(tuning_json({table}), "test");
+  ASSERT_EQ(read.at(0).size(), names.size());
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    desc.activation = activation_by_name(names[i]);
+    ASSERT_NE(read[0].find(desc, 16), nullptr) << names[i];
+    EXPECT_EQ(read[0].find(desc, 16)->us, static_cast<double>(i + 1)) << names[i];
+  }
 }
 
 TEST(Tuning, ClassesAreMeasuredNotNamed) {

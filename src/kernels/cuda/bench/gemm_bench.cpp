@@ -49,60 +49,53 @@ std::string text(const Json& value, std::string_view what, const char* field) {
   return value.get<std::string>();
 }
 
-/// One shape and format: its plan, and the cell that it is timed on.
-class Timing {
+/// One case: its plan, and the cell that it is timed on.
+class TimedPlan {
  public:
-  Timing(BenchDevice& bench, GemmPlanner& planner, const GemmBenchShape& shape, std::string weights,
-         std::int64_t max_m)
-      : bench_(bench), shape_(shape), weights_(std::move(weights)) {
-    GemmDesc desc;
-    desc.weight = format_by_name(weights_);
-    desc.activation = formats::ActivationFormat::bf16();
-    desc.n = shape.n;
-    desc.k = shape.k;
-    plan_ = planner.plan(desc);
-    cell_ = std::make_unique<GemmCell>(bench, desc.weight, shape.n, shape.k, max_m, true, false);
-    packed_ = cell_->packed(*plan_);
-  }
+  TimedPlan(BenchDevice& bench, GemmPlanner& planner, const GemmBenchCase& bench_case, std::int64_t max_m)
+      : bench_(bench),
+        case_(bench_case),
+        plan_(planner.plan(case_.desc)),
+        cell_(bench, case_.desc, max_m, true, false),
+        packed_(cell_.packed(*plan_)) {}
 
   std::string explanation() const { return plan_->explain(); }
 
-  GemmBenchRow time(std::int64_t m, bool burst) {
+  GemmBenchRow time(std::int64_t m, Timing timing) {
     const auto enqueue = [&](std::size_t copy, void* y, bool overlap) {
-      GemmArgs args = cell_->args(*plan_, packed_[copy % packed_.size()], m);
+      GemmArgs args = cell_.args(*plan_, packed_[copy % packed_.size()], m);
       if (y != nullptr) args.c.data = y;
       plan_->enqueue(args, bench_.stream(), overlap);
     };
     const CudaGemmPlan::Interval& interval = plan_->interval(m);
     GemmBenchRow row;
-    row.shape = shape_;
+    row.shape = case_.shape;
     row.m = m;
-    row.weights = weights_;
-    row.activations = formats::to_string(plan_->desc().activation);
+    row.weights = case_.weights;
+    row.activations = case_.activations;
     row.kernel = interval.choice.shape.to_string();
-    row.floor_us = cell_->floor_us(m);
+    row.floor_us = cell_.floor_us(m);
     row.error_bound = error_bound(plan_->layout(), interval.choice.scale_after, plan_->desc().output);
-    cell_->make_reference(m);
+    cell_.make_reference(m);
     row.error =
-        cell_->check([&](void* y, bool second) { enqueue(0, y, second); }, m, plan_->desc().output).frobenius;
+        cell_.check([&](void* y, bool second) { enqueue(0, y, second); }, m, plan_->desc().output).frobenius;
     SABREWING_CHECK(row.error <= row.error_bound, kInternal,
-                    "[bench] {}x{} {} M={} {}: error {:.2e}, at most {:.2e}", shape_.n, shape_.k, weights_, m,
-                    row.kernel, row.error, row.error_bound);
+                    "[bench] {} M={} {}: error {:.2e}, at most {:.2e}", case_.name(), m, row.kernel,
+                    row.error, row.error_bound);
     const double estimate = std::max(2.0, row.floor_us);
     const auto call = [&](bool overlap) {
       return [&enqueue, overlap](int i) { enqueue(static_cast<std::size_t>(i), nullptr, overlap); };
     };
-    row.us_serial = bench_.time(call(false), estimate, burst);
-    row.us = bench_.time(call(true), estimate, burst);
+    row.us_serial = bench_.time(call(false), estimate, timing);
+    row.us = bench_.time(call(true), estimate, timing);
     return row;
   }
 
  private:
   BenchDevice& bench_;
-  GemmBenchShape shape_;
-  std::string weights_;
+  GemmBenchCase case_;
   std::shared_ptr<const CudaGemmPlan> plan_;
-  std::unique_ptr<GemmCell> cell_;
+  GemmCell cell_;
   std::vector<PackedWeight> packed_;
 };
 
@@ -117,7 +110,34 @@ GemmBenchCases parse_gemm_bench_cases(std::string_view json, std::string_view wh
                             extent(member(item, "k", what), what, "k")});
   for (const Json& item : list(root, "m", what)) cases.m.push_back(extent(item, what, "m"));
   for (const Json& item : list(root, "weights", what)) cases.weights.push_back(text(item, what, "weights"));
+  if (!root.contains("activations")) return cases;
+  cases.activations.clear();
+  for (const Json& item : list(root, "activations", what))
+    cases.activations.push_back(text(item, what, "activations"));
   return cases;
+}
+
+std::string GemmBenchCase::name() const {
+  return fmt::format("{} x {} {}x{}", weights, activations, shape.n, shape.k);
+}
+
+GemmBenchCase gemm_bench_case(const GemmBenchShape& shape, std::string weights, std::string activations) {
+  if (weights == "int4g128" && shape.k % 128 != 0) weights = "int4g64";
+  GemmDesc desc;
+  desc.weight = format_by_name(weights);
+  desc.activation = activation_by_name(activations);
+  desc.n = shape.n;
+  desc.k = shape.k;
+  return {shape, std::move(weights), std::move(activations), desc};
+}
+
+std::vector<GemmBenchCase> every_case(const GemmBenchCases& cases) {
+  std::vector<GemmBenchCase> list;
+  for (const std::string& weights : cases.weights)
+    for (const std::string& activations : cases.activations)
+      for (const GemmBenchShape& shape : cases.shapes)
+        list.push_back(gemm_bench_case(shape, weights, activations));
+  return list;
 }
 
 GemmBenchCases default_gemm_bench_cases() {
@@ -127,9 +147,9 @@ GemmBenchCases default_gemm_bench_cases() {
 
 GemmBenchResult run_gemm_bench(const GemmBenchOptions& options) {
   const GemmBenchCases& cases = options.cases;
-  SABREWING_CHECK(!cases.shapes.empty() && !cases.m.empty() && !cases.weights.empty(), kInvalidArgument,
-                  "[bench] no shape, no M or no weight format");
-  for (const std::string& weights : cases.weights) format_by_name(weights);
+  const std::vector<GemmBenchCase> all = every_case(cases);
+  SABREWING_CHECK(!all.empty() && !cases.m.empty(), kInvalidArgument,
+                  "[bench] no shape, no M, no weight format or no activation format");
   BenchDevice bench(jit::Device::open(options.ordinal), std::make_shared<jit::Compiler>(jit::CompilerOptions{
                                                             std::nullopt, jit::CubinCache::open_default()}));
   GemmPlanner planner(bench.device(), bench.shared_compiler(),
@@ -139,32 +159,24 @@ GemmBenchResult run_gemm_bench(const GemmBenchOptions& options) {
   result.multiprocessors = bench.device()->info().multiprocessors;
   result.driver_version = jit::driver_version();
   const std::int64_t max_m = *std::max_element(cases.m.begin(), cases.m.end());
-  const std::size_t steps = cases.shapes.size() * cases.weights.size() * cases.m.size();
+  const std::size_t steps = all.size() * cases.m.size();
   std::size_t step = 0;
-  for (const GemmBenchShape& shape : cases.shapes)
-    for (std::string weights : cases.weights) {
-      if (weights == "int4g128" && shape.k % 128 != 0) weights = "int4g64";
-      GemmDesc desc;
-      desc.weight = format_by_name(weights);
-      desc.activation = formats::ActivationFormat::bf16();
-      desc.n = shape.n;
-      desc.k = shape.k;
-      if (const Feasibility feasible = planner.can_implement(desc); !feasible) {
-        result.refusals.push_back(fmt::format("{}x{} {}: {}", shape.n, shape.k, weights, feasible.reason));
-        step += cases.m.size();
-        continue;
-      }
-      Timing timing(bench, planner, shape, weights, max_m);
-      result.explanations.push_back(timing.explanation());
-      for (const std::int64_t m : cases.m) {
-        const std::string name = fmt::format("{}x{} {} M={}", shape.n, shape.k, weights, m);
-        if (options.progress && !options.progress(step++, steps, name)) {
-          result.complete = false;
-          return result;
-        }
-        result.rows.push_back(timing.time(m, m >= options.burst_from));
-      }
+  for (const GemmBenchCase& one : all) {
+    if (const Feasibility feasible = planner.can_implement(one.desc); !feasible) {
+      result.refusals.push_back(fmt::format("{}: {}", one.name(), feasible.reason));
+      step += cases.m.size();
+      continue;
     }
+    TimedPlan plan(bench, planner, one, max_m);
+    result.explanations.push_back(plan.explanation());
+    for (const std::int64_t m : cases.m) {
+      if (options.progress && !options.progress(step++, steps, fmt::format("{} M={}", one.name(), m))) {
+        result.complete = false;
+        return result;
+      }
+      result.rows.push_back(plan.time(m, m >= options.burst_from ? Timing::kBurst : Timing::kSteady));
+    }
+  }
   return result;
 }
 

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/gemm.h"
+
 namespace sabrewing::kernels::cuda {
 
 struct GemmBenchShape {
@@ -15,13 +17,29 @@ struct GemmBenchShape {
   std::int64_t k = 0;
 };
 
-/// What is timed: every shape with every weight format at every M.
+/// What is timed: every weight format with every activation format on every shape at every M.
 struct GemmBenchCases {
   std::vector<GemmBenchShape> shapes;
   std::vector<std::int64_t> m;
-  std::vector<std::string>
-      weights;  ///< names of `format_by_name`; "int4g128" is int4g64 where 128 does not divide K
+  std::vector<std::string> weights;              ///< names of `format_by_name`
+  std::vector<std::string> activations{"bf16"};  ///< names of `activation_by_name`
 };
+
+/// A pair of formats on one shape.
+struct GemmBenchCase {
+  GemmBenchShape shape;
+  std::string weights;
+  std::string activations;
+  GemmDesc desc;
+
+  std::string name() const;  ///< "mxfp4 x fp8 4096x4096"
+};
+
+/// "int4g128" becomes "int4g64" where 128 does not divide K. Throws `Error{kInvalidArgument}` for unknown
+/// names.
+GemmBenchCase gemm_bench_case(const GemmBenchShape& shape, std::string weights, std::string activations);
+/// All of them, those of a pair of formats side by side.
+std::vector<GemmBenchCase> every_case(const GemmBenchCases& cases);
 
 /// Reads text like bench/shapes_cuda.json. Throws `Error{kCorrupt}` naming `what` and the field.
 GemmBenchCases parse_gemm_bench_cases(std::string_view json, std::string_view what);

@@ -9,6 +9,7 @@
 #include "core/thread_pool.h"
 #include "formats/numeric/element_type.h"
 #include "jit/launch.h"
+#include "kernels/cuda/bench/random_activations.h"
 
 namespace sabrewing::kernels::cuda {
 
@@ -17,7 +18,7 @@ namespace {
 constexpr std::size_t kGuardBytes = 4096;
 constexpr std::size_t kRotatedBytes = 256u << 20;  // four times the L2 cache
 constexpr double kMemoryBytesPerUs = 4.28e6;
-constexpr double kFlopsPerUs = 790e6;
+constexpr double kFlopsPerUs = 790e6;  // of 16-bit operands
 
 constexpr const char* kToolSource = R"(
 extern "C" __global__ void spin(long long nanoseconds) {
@@ -25,9 +26,10 @@ extern "C" __global__ void spin(long long nanoseconds) {
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(begin));
   do { asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)); } while (now - begin < nanoseconds);
 }
-// out[m][i] = x[m] . weight[rows[i]] in FP64, from the checkpoint's own bytes.
+// out[m][i] = x[m] . weight[rows[i]] in FP64, from the checkpoint's own bytes and the activations' codes.
 extern "C" __global__ void reference(const unsigned char* values, long long row_bytes, int bits, const float* scales,
-                                     int groups, const float* table, const unsigned short* x, const int* rows,
+                                     int groups, int group, const float* table, const unsigned char* x, int x_bytes,
+                                     const float* x_table, const float* x_scales, int x_group, const int* rows,
                                      int row_count, int m, int k, double* out) {
   __shared__ double weights[16][33], tokens[16][33];
   const int i = blockIdx.x * 16 + threadIdx.x % 16, t = blockIdx.y * 16 + threadIdx.x / 16;
@@ -41,10 +43,13 @@ extern "C" __global__ void reference(const unsigned char* values, long long row_
         const long long row = rows[index];
         const unsigned char byte = values[row * row_bytes + c * bits / 8];
         const int code = bits == 8 ? byte : byte >> (c % 2 * 4) & 15;
-        w = static_cast<double>(table[code]) * scales[row * groups + c / (k / groups)];
+        w = static_cast<double>(table[code]) * scales[row * groups + c / group];
       }
-      if (token < m && c < k)
-        v = __uint_as_float(static_cast<unsigned>(x[static_cast<long long>(token) * k + c]) << 16);
+      if (token < m && c < k) {
+        const long long at = static_cast<long long>(token) * k + c;
+        v = x_table[x_bytes == 1 ? x[at] : reinterpret_cast<const unsigned short*>(x)[at]];
+        if (x_scales != nullptr) v *= x_scales[static_cast<long long>(c / x_group) * m + token];
+      }
       weights[r][e % 32] = w;
       tokens[r][e % 32] = v;
     }
@@ -100,7 +105,7 @@ jit::DeviceBuffer BenchDevice::upload(std::span<const std::byte> bytes) {
   return buffer;
 }
 
-double BenchDevice::time(const std::function<void(int)>& enqueue, double estimate_us, bool burst) {
+double BenchDevice::time(const std::function<void(int)>& enqueue, double estimate_us, Timing timing) {
   const int calls = static_cast<int>(std::clamp(2000.0 / estimate_us, 1.0, 40.0));
   const jit::Graph graph = jit::Graph::capture(device_, stream_, [&] {
     for (int i = 0; i < calls; ++i) enqueue(i);
@@ -125,7 +130,8 @@ double BenchDevice::time(const std::function<void(int)>& enqueue, double estimat
           calls);
     return times;
   };
-  if (!burst) return std::min(median(replay(2, 10)), median(replay(1, 10)));
+  if (timing == Timing::kQuick) return median(replay(1, 3));
+  if (timing == Timing::kSteady) return std::min(median(replay(2, 10)), median(replay(1, 10)));
   std::vector<double> kept;
   for (int b = 0; b < 4; ++b) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -136,14 +142,20 @@ double BenchDevice::time(const std::function<void(int)>& enqueue, double estimat
 }
 
 double error_bound(const WeightLayout& layout, bool scale_after, DType output) {
+  // FP8 instructions keep sums of few bits.
+  if (layout.operand == Operand::kE4M3 || layout.operand == Operand::kE5M2)
+    return output == DType::kF32 ? 2e-3 : 2.5e-3;
   const bool rounds = layout.pre_scaled && !scale_after;
   if (output == DType::kF32) return rounds ? 1.5e-3 : 1e-5;
   return rounds ? 2.3e-3 : 2.0e-3;
 }
 
-GemmCell::GemmCell(BenchDevice& bench, const formats::WeightFormat& format, std::int64_t n, std::int64_t k,
-                   std::int64_t max_m, bool rotate, bool all_rows)
-    : bench_(bench), weight_(format, n, k, 11), layout_(weight_layout(weight_.format)) {
+GemmCell::GemmCell(BenchDevice& bench, const GemmDesc& desc, std::int64_t max_m, bool rotate, bool all_rows)
+    : bench_(bench),
+      activation_(desc.activation),
+      weight_(desc.weight, desc.n, desc.k, 11),
+      layout_(weight_layout(desc.weight, desc.activation, desc.accuracy)) {
+  const std::int64_t n = desc.n, k = desc.k;
   // Blocks of 64 rows pack independently of each other.
   const PackedShape shape = PackedShape::of(layout_, n, k);
   packed_.shape = shape;
@@ -152,7 +164,7 @@ GemmCell::GemmCell(BenchDevice& bench, const formats::WeightFormat& format, std:
   ThreadPool pool(available_processors());
   pool.parallel_for(shape.row_blocks, [&](std::int64_t block, int) {
     const WeightSource part = weight_.source(block * 64, std::min<std::int64_t>(64, n - block * 64));
-    const PackedHostWeight one = pack_weight(part);
+    const PackedHostWeight one = pack_weight(part, layout_);
     std::memcpy(packed_.bytes.data() + static_cast<std::size_t>(block) * block_bytes, one.bytes.data(),
                 block_bytes);
     std::memcpy(packed_.bytes.data() + shape.factor_offset + static_cast<std::size_t>(block) * 256,
@@ -165,12 +177,25 @@ GemmCell::GemmCell(BenchDevice& bench, const formats::WeightFormat& format, std:
     copies_.emplace_back(bench.device(), shape.bytes);
     jit::copy_on_device(copies_.back().data(), copies_[0].data(), shape.bytes, bench.stream());
   }
-  x_ = bench.upload(bytes_of(random_bf16(static_cast<std::size_t>(max_m * k), 5)));
+  const RandomActivations activations(activation_, max_m, k);
+  x_ = bench.upload(activations.codes);
+  if (activation_.scale) {
+    x_scales_ = bench.upload(activations.scales);
+    x_scale_values_ = bench.upload(bytes_of(activations.scale_values()));
+  }
+  x_group_ = activations.group;
+  const formats::ElementType stored = activations.stored();
+  x_bytes_ = stored.bits / 8;
+  std::vector<float> x_table(std::size_t{1} << stored.bits);
+  for (std::size_t code = 0; code < x_table.size(); ++code)
+    x_table[code] = formats::decode(stored, static_cast<std::uint32_t>(code));
+  x_table_ = bench.upload(bytes_of(x_table));
   values_ = bench.upload(bytes_of(weight_.values));
   std::vector<float> scales(static_cast<std::size_t>(n * weight_.groups));
-  for (std::int64_t r = 0; r < n; ++r)
+  pool.parallel_for(n, [&](std::int64_t r, int) {
     for (std::int64_t g = 0; g < weight_.groups; ++g)
       scales[static_cast<std::size_t>(r * weight_.groups + g)] = weight_.scale(r, g);
+  });
   scales_ = bench.upload(bytes_of(scales));
   table_ = bench.upload(bytes_of(formats::decode_table(weight_.format.element)));
   std::vector<std::int32_t> rows;
@@ -191,6 +216,8 @@ GemmOperands GemmCell::operands(std::int64_t m, std::size_t copy, const jit::Dev
   o.has_factors = packed_.has_factors;
   o.x = x_.data();
   o.x_stride = k();
+  o.x_scale = x_scales_.data();
+  o.x_scale_stride = m;
   o.y = y.as<std::byte>() + kGuardBytes;
   o.y_stride = n();
   o.m = m;
@@ -198,7 +225,8 @@ GemmOperands GemmCell::operands(std::int64_t m, std::size_t copy, const jit::Dev
 }
 GemmArgs GemmCell::args(const CudaGemmPlan& plan, const PackedWeight& weight, std::int64_t m) const {
   GemmArgs args;
-  args.a = {x_.data(), DType::kBF16, m, k(), k()};
+  args.a = {x_.data(), activation_dtype(activation_.element), m, k(), k()};
+  args.a_scales = x_scales_.data();
   args.b = &weight;
   args.c = {y_.as<std::byte>() + kGuardBytes, plan.desc().output, m, n(), n()};
   return args;
@@ -220,8 +248,9 @@ void GemmCell::make_reference(std::int64_t m) {
   config.stream = bench_.stream();
   jit::launch(bench_.reference_, config, values_.data(), static_cast<long long>(weight_.row_bytes),
               static_cast<int>(weight_.format.element.bits), scales_.data(), static_cast<int>(weight_.groups),
-              table_.data(), x_.data(), rows_.data(), row_count_, static_cast<int>(m), static_cast<int>(k()),
-              reference_.data());
+              static_cast<int>(weight_.format.block.k > 0 ? weight_.format.block.k : k()), table_.data(),
+              x_.data(), x_bytes_, x_table_.data(), x_scale_values_.data(), static_cast<int>(x_group_),
+              rows_.data(), row_count_, static_cast<int>(m), static_cast<int>(k()), reference_.data());
   expected_.resize(static_cast<std::size_t>(m) * static_cast<std::size_t>(row_count_));
   jit::copy_to_host(std::as_writable_bytes(std::span(expected_)), reference_.data(), bench_.stream());
   jit::synchronize(bench_.stream());
@@ -295,9 +324,9 @@ double GemmCell::floor_us(std::int64_t m) const {
   const double bytes =
       static_cast<double>(n()) * (static_cast<double>(k()) * weight_.format.element.bits / 8 +
                                   groups * weight_.format.scale->bits / 8) +
-      2.0 * static_cast<double>(m) * static_cast<double>(n() + k());
+      static_cast<double>(m) * (2.0 * static_cast<double>(n()) + static_cast<double>(x_bytes_ * k()));
   const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n()) * static_cast<double>(k());
-  return std::max(bytes / kMemoryBytesPerUs, flops / kFlopsPerUs);
+  return std::max(bytes / kMemoryBytesPerUs, flops * operand_bytes(layout_.operand) / 2 / kFlopsPerUs);
 }
 
 }  // namespace sabrewing::kernels::cuda

@@ -16,6 +16,14 @@
 
 namespace sabrewing::kernels::cuda {
 
+/// How carefully a call is timed.
+enum class Timing : std::uint8_t {
+  kQuick,   ///< three replays: enough to tell which candidates are worth more
+  kSteady,  ///< twenty, in two rows
+  kBurst,   ///< the card rests for 50 ms before each burst of five replays, so that long kernels are not read
+            ///< at the clocks that earlier ones left behind
+};
+
 /// A device with what timing and checking need: a stream, a compiler, small kernels.
 class BenchDevice {
  public:
@@ -30,9 +38,7 @@ class BenchDevice {
   jit::DeviceBuffer upload(std::span<const std::byte> bytes);
 
   /// Median microseconds of a call inside a CUDA graph of several; `enqueue(i)` puts call i on the stream.
-  /// With `burst` the card rests for 50 ms before each burst of five replays, so that long kernels are not
-  /// read at the clocks that earlier ones left behind.
-  double time(const std::function<void(int)>& enqueue, double estimate_us, bool burst);
+  double time(const std::function<void(int)>& enqueue, double estimate_us, Timing timing);
 
  private:
   friend class GemmCell;
@@ -52,13 +58,12 @@ struct GemmErrors {
 /// The largest relative Frobenius error that a kernel may have.
 double error_bound(const WeightLayout& layout, bool scale_after, DType output);
 
-/// A random weight on the device, with copies to rotate through, and activations.
+/// A random weight of a problem on the device, with copies to rotate through, and activations.
 class GemmCell {
  public:
   /// With `rotate` there are so many copies that they exceed four L2 caches. With `all_rows` every output is
   /// checked, else some hundreds of rows.
-  GemmCell(BenchDevice& bench, const formats::WeightFormat& format, std::int64_t n, std::int64_t k,
-           std::int64_t max_m, bool rotate, bool all_rows);
+  GemmCell(BenchDevice& bench, const GemmDesc& desc, std::int64_t max_m, bool rotate, bool all_rows);
 
   const WeightLayout& layout() const { return layout_; }
   std::int64_t n() const { return weight_.n; }
@@ -83,13 +88,18 @@ class GemmCell {
   GemmOperands operands(std::int64_t m, std::size_t copy, const jit::DeviceBuffer& y) const;
 
   BenchDevice& bench_;
+  formats::ActivationFormat activation_;
   RandomWeight weight_;
   WeightLayout layout_;
   PackedHostWeight packed_;
   std::vector<jit::DeviceBuffer> copies_;
-  jit::DeviceBuffer x_, values_, scales_, table_, rows_, y_, y2_, reference_;
+  // Scales of the activations are read as those of M tokens, whatever M is.
+  jit::DeviceBuffer x_, x_scales_, x_scale_values_, x_table_, values_, scales_, table_, rows_, y_, y2_,
+      reference_;
   std::vector<double> expected_;
   int row_count_ = 0;
+  int x_bytes_ = 2;
+  std::int64_t x_group_ = 0;
 };
 
 }  // namespace sabrewing::kernels::cuda

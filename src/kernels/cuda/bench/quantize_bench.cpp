@@ -171,8 +171,8 @@ QuantizeBenchResult run_quantize_bench(const QuantizeBenchOptions& options) {
           return [&, overlap](int) { cell.quantizer().enqueue(cell.args(m), bench.stream(), overlap); };
         };
         const double estimate = std::max(2.0, row.floor_us);
-        row.us_serial = bench.time(call(false), estimate, false);
-        row.us = bench.time(call(true), estimate, false);
+        row.us_serial = bench.time(call(false), estimate, Timing::kSteady);
+        row.us = bench.time(call(true), estimate, Timing::kSteady);
         result.rows.push_back(std::move(row));
       }
     }

@@ -53,6 +53,7 @@ WeightFormat format_by_name(const std::string& name) {
   if (name == "int4g64") return format_by_name("int4:g64:bf16");
   if (name == "int4row") return format_by_name("int4:row:bf16");
   if (name == "fp8row") return format_by_name("float8e4m3:row:fp32");
+  if (name == "fp8tensor") return format_by_name("float8e4m3:tensor:fp32");
   if (name == "fp8block") return format_by_name("float8e4m3:128x128:fp32");
   std::vector<std::string> parts;
   std::istringstream stream(name);
@@ -71,11 +72,12 @@ ActivationFormat activation_by_name(const std::string& name) {
   const auto int8 = formats::ElementType::integer(8);
   if (name == "bf16") return ActivationFormat::bf16();
   if (name == "fp16") return ActivationFormat::fp16();
-  if (name == "fp8") return ActivationFormat::per_token(formats::kE4M3);
+  if (name == "fp8" || name == "fp8tok") return ActivationFormat::per_token(formats::kE4M3);
   if (name == "fp8e5m2") return ActivationFormat::per_token(formats::kE5M2);
-  if (name == "int8") return ActivationFormat::per_token(int8);
+  if (name == "int8" || name == "int8tok") return ActivationFormat::per_token(int8);
   if (name == "int4") return ActivationFormat::per_token(formats::ElementType::integer(4));
   if (name == "fp4") return ActivationFormat::per_token(formats::kE2M1);
+  if (name == "fp8tensor") return ActivationFormat::per_tensor(formats::kE4M3);
   if (name == "fp8g128") return ActivationFormat::per_group(formats::kE4M3, 128, formats::kFP32);
   if (name == "int8g128") return ActivationFormat::per_group(int8, 128, formats::kFP32);
   if (name == "int4g128")

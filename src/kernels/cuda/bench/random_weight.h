@@ -10,13 +10,13 @@
 
 namespace sabrewing::kernels::cuda {
 
-/// "mxfp4", "mxfp8", "nvfp4", "int4g128", "int4g64", "int4row", "fp8row", "fp8block": the names of the
-/// benchmark files; else ELEMENT:BLOCK:SCALE[:zp|:fzp], as in "uint3:g64:fp16:zp", "float6e3m2:row:fp32",
-/// "int8:tensor:fp32", "float8e4m3:128x128:fp32".
+/// "mxfp4", "mxfp8", "nvfp4", "int4g128", "int4g64", "int4row", "fp8row", "fp8block", "fp8tensor": the
+/// names of the benchmark files; else ELEMENT:BLOCK:SCALE[:zp|:fzp], as in "uint3:g64:fp16:zp",
+/// "float6e3m2:row:fp32", "int8:tensor:fp32", "float8e4m3:128x128:fp32".
 formats::WeightFormat format_by_name(const std::string& name);
 
-/// "bf16", "fp16"; "fp8", "fp8e5m2", "int8", "int4", "fp4" (per token); "fp8g128", "int8g128", "int4g128",
-/// "fp4g128"; "mxfp8", "mxfp4".
+/// "bf16", "fp16"; "fp8", "fp8e5m2", "int8", "int4", "fp4" (per token), and "fp8tok" and "int8tok" for the
+/// same; "fp8tensor"; "fp8g128", "int8g128", "int4g128", "fp4g128"; "mxfp8", "mxfp4".
 formats::ActivationFormat activation_by_name(const std::string& name);
 
 /// A weight and activation format of the covering set.

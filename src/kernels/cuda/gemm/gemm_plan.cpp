@@ -18,15 +18,14 @@ constexpr std::size_t kExplained = 4;
 constexpr std::int64_t kLeastPackedOnDevice = std::int64_t{1} << 20;
 constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
 
-/// How activations are stored; INT4 and FP4 ones as the INT8 numbers they are multiplied as.
+}  // namespace
+
 DType activation_dtype(formats::ElementType type) {
   if (type == formats::kBF16) return DType::kBF16;
   if (type == formats::kFP16) return DType::kF16;
   if (type == formats::kE4M3) return DType::kF8E4M3;
   return type == formats::kE5M2 ? DType::kF8E5M2 : DType::kI8;
 }
-
-}  // namespace
 
 Candidate choose_kernel(const DeviceModel& device, const GemmDesc& desc, const WeightLayout& layout,
                         std::int64_t m, const TuningTable* tuning) {

@@ -11,6 +11,9 @@
 
 namespace sabrewing::kernels::cuda {
 
+/// How activations are stored; INT4 and FP4 ones as the INT8 numbers they are multiplied as.
+DType activation_dtype(formats::ElementType type);
+
 /// The candidate that plans take for M up to `m`: the tuned one, which has its time, else the cost model's
 /// first. The note says what was slower. Throws `Error{kUnsupported}` when there is none.
 Candidate choose_kernel(const DeviceModel& device, const GemmDesc& desc, const WeightLayout& layout,

@@ -144,8 +144,7 @@ GemmProblem gemm_problem(const GemmDesc& desc, const WeightLayout& layout, std::
           m,
           desc.n,
           desc.k,
-          desc.accuracy != Accuracy::kDefault,
-          128};
+          desc.accuracy != Accuracy::kDefault};
 }
 
 std::string families_left_out(const DeviceModel& device, const GemmProblem& problem) {

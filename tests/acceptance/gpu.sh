@@ -14,7 +14,7 @@ Sections, in this order:
   quantizers  activation quantizers byte for byte, and their times
   packing     packing on the device byte for byte, and its rate
   startup     first result with an empty and a warm cache, one compile, one enqueue
-  tune        choices of the tuner, timed again
+  tune        choices of the tuner for each pair of formats, timed again; --out of an earlier run adds to its choices
   timings     candidates of the cost model
   variants    more candidates and token groups where peers are close
   covering_times  times of the covering set
@@ -182,7 +182,8 @@ section_tune() {
   local pairs=${formats:-$all}
   [ "$quick" = 0 ] || intervals=$times
   for pair in ${pairs//,/ }; do
-    claim 300 "tuned $pair" sh -c '"$1" tune --shapes "$2/shapes.json" --weights "${4%/*}" --activations "${4#*/}" \
+    [ "$SECONDS" -le "$budget" ] || { skip "tuned ${pair/\// x }" "$budget s are over"; continue; }
+    claim 300 "tuned ${pair/\// x }" sh -c '"$1" tune --shapes "$2/shapes.json" --weights "${4%/*}" --activations "${4#*/}" \
       ${3:+--m "$3"} --burst-from 1024 --rerun --deadline 270 --out "$2/tuning.json" --json >"$2/tune_${4%/*}_${4#*/}.json"' \
       - "$sabrewing" "$out" "$intervals" "$pair"
   done

@@ -15,15 +15,28 @@ double ceil_div(double a, double b) { return std::ceil(a / b); }
 
 // The cost model's constants, fitted to 5288 timed kernels (131 sizes, mxfp4 and int4 by BF16) on one H200:
 // the first choice is within 6 % of the best measured (geometric mean), the best of the first eight within 1
-// %.
+// %. Those of 8-bit operands to 192 kernels (24 sizes, int4 and FP8 by FP8 and INT8): within 3 % of the best
+// of eight.
 namespace model {
+/// What depends on the width of the operands: those of gemm_wgmma in cycles of a multiprocessor for 64
+/// columns of a tile, those of gemm_mma in issue slots for 16 features by 128 columns.
+struct WidthConstants {
+  double decode;        ///< gemm_wgmma: of one block of 64 features
+  double overlap_loss;  ///< of the shorter of decoding and multiplying
+  double slab;
+  double unit;     ///< gemm_mma: of the weights
+  double tile;     ///< and for 8 tokens
+  double unit_us;  ///< latency of a unit, shared by the warps along K
+};
+constexpr WidthConstants kWide = {82, 0.23, 234, 32, 65, 0.41};
+constexpr WidthConstants kFp8 = {60, 0.9, 165, 185, 157, 0.15};
+constexpr WidthConstants kInt8 = {60, 0.9, 165, 20, 107, 0.15};
+constexpr double kDecodeBytes = 35;  // instead of `decode` for 8-bit codes beside 8-bit operands
 constexpr double kClockGhz = 1.85;
 constexpr double kMemoryTbPerS = 4.2;
 constexpr double kTensorTflops = 800;
-// gemm_wgmma: cycles of a multiprocessor for 64 columns of a tile.
-constexpr double kDecodeCycles = 82;   // of one block of 64 features
-constexpr double kOverlapLoss = 0.23;  // of the shorter of decoding and multiplying
-constexpr double kSlabCycles = 234;
+constexpr double kRunCycles = 120;       // of sums that FP32 takes: for a run
+constexpr double kPromoteCycles = 1.15;  // and per two tokens by 64 features
 constexpr double kShortRing = 1.10;      // three stages
 constexpr double kTwoBlocks = 1.04;      // two blocks of features in a warpgroup
 constexpr double kSharedSlowdown = 1.8;  // two blocks on one multiprocessor
@@ -33,10 +46,6 @@ constexpr double kWgmmaReduceUs = 0.76e-4;  // per output of a tile, with a spli
 constexpr double kWgmmaStoreUs = 0.11e-4;   // without
 constexpr double kWgmmaBoundUs = 3.1;       // besides a bound of memory or arithmetic
 constexpr double kWgmmaL2TbPerS = 16.7;
-// gemm_mma: issue slots for 16 features by 128 columns, and by 8 tokens.
-constexpr double kUnitSlots = 32;
-constexpr double kTileSlots = 65;
-constexpr double kUnitUs = 0.41;  // latency of a unit, shared by the warps along K
 constexpr double kActivationTbPerS = 2.5;
 constexpr double kMmaUs = 2.9;
 constexpr double kMmaSplitUs = 2.6;
@@ -62,6 +71,19 @@ int ring_stages(const DeviceModel& device, KernelShape shape, const KernelFormat
 int promoted(const GemmProblem& problem) {
   const Operand operand = problem.formats.weight.operand;
   return operand == Operand::kE4M3 || operand == Operand::kE5M2 ? problem.promote : 0;
+}
+
+/// Columns whose sums FP32 takes at once; 0: all.
+double run_columns(const KernelShape& shape, const KernelFormats& formats) {
+  int columns = 0;
+  for (const int limit : {formats.weight.decoder.empty() ? formats.weight.segment : 0,
+                          static_cast<int>(formats.activation.group), shape.promote})
+    if (limit > 0 && (columns == 0 || limit < columns)) columns = limit;
+  return columns;
+}
+
+model::WidthConstants width_constants(Operand operand) {
+  return operand_bytes(operand) == 2 ? model::kWide : operand == Operand::kInt8 ? model::kInt8 : model::kFp8;
 }
 
 std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProblem& problem) {
@@ -174,8 +196,8 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
   const double token_tiles = ceil_div(m, shape.tokens);
   const double feature_tiles = ceil_div(n, shape.features());
   const double tiles = token_tiles * feature_tiles;
-  // 8-bit operands take half the time; their constants have not been fitted.
   const double element = operand_bytes(problem.formats.weight.operand) / 2.0;
+  const WidthConstants width = width_constants(problem.formats.weight.operand);
   const double memory = (weight_bytes + 2 * m * (n + k * element)) / kMemoryTbPerS * 1e-6;
   if (shape.family == Family::kWgmma) {
     const double at_once = clusters_at_once(device, shape.split);
@@ -183,16 +205,20 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
     const double waves = ceil_div(tiles, at_once * (shared ? 2 : 1));
     const double strips = shape.blocks * shape.groups;
     const double mma = element * strips * 4 * std::max(shape.tokens / 2.0, 16.0);
-    const double decode = strips * kDecodeCycles;
-    const double step = (std::max(mma, decode) + kOverlapLoss * std::min(mma, decode) +
-                         kSlabCycles * 64 / (shape.depth * problem.formats.weight.slab_k)) *
+    const bool bytes = element < 1 && problem.formats.weight.words == 8;
+    const double decode = strips * (bytes ? kDecodeBytes : width.decode);
+    const double run = run_columns(shape, problem.formats);
+    const double promote = run > 0 ? (kRunCycles + kPromoteCycles * strips * shape.tokens / 2) * 64 / run : 0;
+    const double step = (std::max(mma, decode) + width.overlap_loss * std::min(mma, decode) + promote +
+                         width.slab * 64 / (shape.depth * problem.formats.weight.slab_k)) *
                         (shape.stages == 3 ? kShortRing : 1) * (shape.blocks == 2 ? kTwoBlocks : 1);
     const double compute =
         ceil_div(k / 64, shape.split) * step * (shared ? kSharedSlowdown : 1) / kClockGhz * 1e-3;
     const double outputs = static_cast<double>(shape.tokens) * shape.features();
     const double ends =
         kWgmmaUs + (shape.split > 1 ? kWgmmaSplitUs + kWgmmaReduceUs * outputs : kWgmmaStoreUs * outputs);
-    const double l2 = (token_tiles * weight_bytes + feature_tiles * m * k * 2) / kWgmmaL2TbPerS * 1e-6;
+    const double l2 =
+        (token_tiles * weight_bytes + feature_tiles * m * k * 2 * element) / kWgmmaL2TbPerS * 1e-6;
     const double arithmetic = element * 2 * m * n * k / kTensorTflops * 1e-6;
     return std::max(waves * compute + (shape.split > 1 ? waves : 1) * ends,
                     std::max({memory, l2, arithmetic}) + kWgmmaBoundUs);
@@ -200,10 +226,11 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
   const double per_multiprocessor = ceil_div(tiles * shape.split, device.multiprocessors);
   const double units = k / 128 / shape.split;
   const double work = per_multiprocessor * units * shape.blocks *
-                      (kUnitSlots + kTileSlots * shape.tokens / 8) / 4 / kClockGhz * 1e-3;
-  const double latency = units / shape.groups * kUnitUs * std::max(1.0, per_multiprocessor / shape.resident);
-  const double tokens =
-      feature_tiles * token_tiles * std::min<double>(m, shape.tokens) * k * 2 / kActivationTbPerS * 1e-6;
+                      (width.unit + width.tile * shape.tokens / 8) / 4 / kClockGhz * 1e-3;
+  const double latency =
+      units / shape.groups * width.unit_us * std::max(1.0, per_multiprocessor / shape.resident);
+  const double tokens = feature_tiles * token_tiles * std::min<double>(m, shape.tokens) * k * 2 * element /
+                        kActivationTbPerS * 1e-6;
   return std::max({work, memory, tokens}) + 0.3 * std::min(work, tokens) + latency + kMmaUs +
          (shape.split > 1 ? kMmaSplitUs : 0);
 }

@@ -1,0 +1,105 @@
+#include "kernels/cuda/gemm/planner.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cuda/bench/gemm_bench.h"
+
+namespace sabrewing::kernels::cuda {
+namespace {
+
+DeviceModel h200() {
+  DeviceModel model;
+  model.architecture = jit::Architecture::parse("sm_90a");
+  return model;
+}
+
+GemmProblem problem_of(const char* weights, const char* activations, std::int64_t n, std::int64_t m,
+                       int promote) {
+  const GemmDesc desc = gemm_bench_case({"", n, n}, weights, activations).desc;
+  GemmProblem problem = gemm_problem(desc, weight_layout(desc.weight, desc.activation), m);
+  problem.promote = promote;
+  return problem;
+}
+
+/// The fastest of eight timed kernels of the size, on an H200.
+struct Fastest {
+  const char* weights;
+  const char* activations;
+  std::int64_t n;
+  std::int64_t m;
+  const char* kernel;
+  double us;
+};
+
+TEST(CostModel, PredictsKernelsOfEightBitOperands) {
+  const std::vector<Fastest> timed{
+      {"int4:g128:bf16", "fp8", 4096, 1, "mma 16x32 w8 a2 k1 r1 p128", 6.8},
+      {"int4:g128:bf16", "fp8", 4096, 64, "wgmma 64x64 b1 s9 d2 k2 r1 p128", 10.4},
+      {"int4:g128:bf16", "fp8", 4096, 256, "wgmma 128x128 b1 s4 d2 k2 r1 p128", 16.4},
+      {"int4:g128:bf16", "fp8", 4096, 4096, "wgmma 128x128 b1 s4 d2 k1 r1 p128", 149.8},
+      {"fp8row", "fp8", 4096, 1, "mma 8x32 w8 a4 k1 r2 p128", 6.8},
+      {"fp8row", "fp8", 4096, 64, "wgmma 64x64 b1 s7 d2 k1 r1 p128", 9.3},
+      {"fp8row", "fp8", 4096, 256, "wgmma 64x128 b1 s4 d2 k1 r1 p128", 15.8},
+      {"fp8row", "fp8", 4096, 4096, "wgmma 128x128 b1 s6 d1 k1 r1 p128", 144.5},
+      {"int4:g128:bf16", "int8", 4096, 1, "mma 16x32 w8 a2 k1 r1", 4.9},
+      {"int4:g128:bf16", "int8", 4096, 64, "wgmma 32x64 b1 s10 d2 k1 r1", 9.8},
+      {"int4:g128:bf16", "int8", 4096, 256, "wgmma 64x128 b1 s6 d2 k1 r1", 16.4},
+      {"int4:g128:bf16", "int8", 4096, 4096, "wgmma 128x128 b1 s4 d2 k1 r1", 155.1},
+      {"int4:g128:bf16", "fp8", 8192, 1, "mma 8x32 w8 a4 k1 r2 p128", 16.1},
+      {"int4:g128:bf16", "fp8", 8192, 64, "wgmma 64x128 b1 s6 d2 k2 r1 p128", 19.5},
+      {"int4:g128:bf16", "fp8", 8192, 256, "wgmma 128x128 b1 s4 d2 k1 r1 p128", 38.5},
+      {"int4:g128:bf16", "fp8", 8192, 4096, "wgmma 128x128 b1 s9 d1 k1 r1 p128", 594.6},
+      {"fp8row", "fp8", 8192, 1, "mma 8x32 w8 a2 k1 r2 p128", 16.7},
+      {"fp8row", "fp8", 8192, 64, "wgmma 64x128 b1 s9 d1 k2 r1 p128", 20.8},
+      {"fp8row", "fp8", 8192, 256, "wgmma 128x128 b1 s6 d1 k1 r1 p128", 38.9},
+      {"fp8row", "fp8", 8192, 4096, "wgmma 128x128 b1 s3 d2 k1 r1 p128", 548.5},
+      {"int4:g128:bf16", "int8", 8192, 1, "mma 8x32 w8 a4 k1 r2", 9.9},
+      {"int4:g128:bf16", "int8", 8192, 64, "wgmma 64x128 b1 s6 d2 k2 r1", 19.2},
+      {"int4:g128:bf16", "int8", 8192, 256, "wgmma 128x128 b1 s4 d2 k1 r1", 39.7},
+      {"int4:g128:bf16", "int8", 8192, 4096, "wgmma 128x128 b1 s4 d2 k1 r1", 571.7},
+  };
+  int among_first = 0;  // as many as the tuner times
+  for (const Fastest& fastest : timed) {
+    const std::string name = std::string(fastest.weights) + " x " + fastest.activations +
+                             " N=K=" + std::to_string(fastest.n) + " M=" + std::to_string(fastest.m);
+    const GemmProblem problem = problem_of(fastest.weights, fastest.activations, fastest.n, fastest.m, 128);
+    const std::vector<Candidate> all = candidates(h200(), problem, kEveryCandidate);
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Candidate& candidate) {
+      return candidate.shape.to_string() == fastest.kernel;
+    });
+    ASSERT_NE(found, all.end()) << name << ": " << fastest.kernel;
+    among_first += found - all.begin() < 8;
+    EXPECT_LT(std::abs(std::log(found->predicted_us / fastest.us)), std::log(1.35)) << name;
+    EXPECT_LT(found->predicted_us, 1.25 * all[0].predicted_us) << name;
+  }
+  EXPECT_GE(among_first, 22);
+}
+
+TEST(CostModel, ShorterRunsOfEightBitSumsCostMore) {
+  KernelShape shape{KernelShape::Family::kWgmma, 128, 1, 2, 3, 1, 1, 2, 0};
+  double last = 0;
+  for (const int promote : {0, 512, 256, 128}) {
+    shape.promote = promote;
+    const double us = predict_us(h200(), problem_of("fp8row", "fp8", 8192, 4096, promote), shape);
+    EXPECT_GT(us, 1.02 * last) << promote;
+    last = us;
+  }
+  // Groups of the activations end runs too.
+  shape.promote = 512;
+  EXPECT_GT(predict_us(h200(), problem_of("fp8row", "fp8g128", 8192, 4096, 512), shape), 0.999 * last);
+}
+
+TEST(CostModel, EightBitOperandsTakeLessAtLargeM) {
+  const auto first = [](const char* activations) {
+    return candidates(h200(), problem_of("fp8row", activations, 8192, 4096, GemmProblem{}.promote), 1)
+        .at(0)
+        .predicted_us;
+  };
+  EXPECT_LT(1.2 * first("fp8"), first("bf16"));
+}
+
+}  // namespace
+}  // namespace sabrewing::kernels::cuda

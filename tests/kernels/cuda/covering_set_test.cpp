@@ -21,7 +21,8 @@ TEST(CoveringSet, CompilesForHopperWithoutSpillsOrWarnings) {
     const bool fp8 = layout.operand == Operand::kE4M3 || layout.operand == Operand::kE5M2;
     for (KernelShape shape :
          {KernelShape{Family::kWgmma, 128, 1, 2, 3, 1, 1, 1}, {Family::kMma, 16, 4, 2, 2, 2, 1, 1}}) {
-      shape.promote = fp8 ? 128 : 0;
+      shape.promote = fp8 ? 512 : 0;
+      if (fp8 && shape.family == Family::kMma) shape.promote = 128;
       while (shape.tokens > 32 && !can_generate(shape, formats, architecture)) shape.tokens /= 2;
       sources.push_back(kernel_source(shape, formats, architecture));
     }

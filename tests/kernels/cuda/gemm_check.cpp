@@ -41,6 +41,7 @@ struct Options {
   bool float_output = false;
   bool spread = false;
   bool time = false;
+  int promote = GemmProblem{}.promote;
   std::string out;
 };
 
@@ -182,7 +183,8 @@ class Check {
             m,
             job.n,
             job.k,
-            job.pair.accuracy == Accuracy::kHigh};
+            job.pair.accuracy == Accuracy::kHigh,
+            options_.promote};
   }
 
   /// Everything that will be needed, on all processors; errors show where a kernel is used.
@@ -437,6 +439,7 @@ int main(int argc, char** argv) {
   app.add_option("--out", options.out, "JSON file of times");
   app.add_flag("--float-output", options.float_output);
   app.add_flag("--spread", options.spread, "mxfp4 with scales over 20 binades");
+  app.add_option("--promote", options.promote, "Columns of FP8 products that an instruction sums");
   app.add_flag("--time", options.time, "Times instead of errors");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -1,6 +1,6 @@
 #pragma once
-// Weight-only quantized GEMM on Hopper. The weight is WGMMA's register operand (64 features), the tokens are
-// its N; so a tile wastes at most 7 tokens.
+// Quantized GEMM on Hopper: any weight, 16- and 8-bit activations. The weight is WGMMA's register operand (64
+// features), the tokens are its N; so a tile wastes at most 7 tokens.
 //
 // Four producer warps fill a ring of stages in turn, each stage kDepth slabs deep in K: bulk copies of packed
 // slabs, TMA boxes of activations; one warp alone would be the bottleneck of small tiles. Each consumer
@@ -9,8 +9,12 @@
 // their FP32 sums over distributed shared memory in rank order.
 //
 // Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages,
-// kDepth, kEveryLaneArrives, kSplit, Decoder, Output, and mma(acc, a, descriptor): one WGMMA of 64 x kTokens
-// x 16.
+// kDepth, kEveryLaneArrives, kSplit, kPromote, Decoder, TokenScale, Output, Sum (float or int), and
+// mma(sums, a, descriptor): one WGMMA of 64 x kTokens x 32 bytes; mma_first(.., keep) replaces the sums
+// unless it keeps them.
+//
+// Scales of FP32 sums (groups of the weight, of the activations) and sums that must be promoted need a second
+// set of accumulators: a run of columns is summed there, and added while the next run is decoded.
 
 #include "gemm.cuh"
 
@@ -25,15 +29,19 @@ struct WgmmaLayout {
   using Decoder = typename Config::Decoder;
   static constexpr int kRowBlocks = Config::kBlocks * Config::kGroups;
   static constexpr int kRows = 64 * kRowBlocks;
+  static constexpr bool kPromotes = run_columns<Config>() > 0;
   static constexpr int kConsumers = 128 * Config::kGroups;
   // Large tiles need more registers than a thread gets when they are shared out evenly.
   static constexpr bool kMovesRegisters =
-      Config::kGroups == 2 && Config::kTokens * Config::kBlocks + 48 * (Config::kBlocks - 1) > 192;
+      Config::kGroups == 2 &&
+      (kPromotes ? Config::kTokens * Config::kBlocks >= 96
+                 : Config::kTokens * Config::kBlocks + 48 * (Config::kBlocks - 1) > 192);
   static constexpr int kThreads = kConsumers + 128;
   // More than stages would let a warp mistake a stage's release for the one before it.
   static constexpr int kProducerWarps = Config::kStages < 4 ? Config::kStages : 4;
-  static constexpr int kTokenBytes = Config::kTokens * 128;  // a box of 64 columns
-  static constexpr int kSlabBoxes = Decoder::kSlabK / 64;
+  static constexpr int kTokenBytes = Config::kTokens * 128;  // a box of 128 bytes along K
+  static constexpr int kBoxColumns = 128 / Decoder::kBytes;
+  static constexpr int kSlabBoxes = Decoder::kSlabK / kBoxColumns;
   static constexpr int kBoxes = kSlabBoxes * Config::kDepth;
   static constexpr int kBlockBytes = Config::kDepth * kSlabBytes<Decoder>;  // of 64 features in a stage
   static constexpr int kStageBytes = kBoxes * kTokenBytes;
@@ -121,8 +129,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
       for (int box = 0; box < Layout::kBoxes; ++box)
         copy_tensor_2d(base + stage * Layout::kStageBytes + box * Layout::kTokenBytes, &x_map,
-                       (first_slab + slab) * Layout::kBoxes * 64 + box * 64, tile.token * kTokens,
-                       full + stage * 8, token_policy);
+                       ((first_slab + slab) * Layout::kBoxes + box) * Layout::kBoxColumns,
+                       tile.token * kTokens, full + stage * 8, token_policy);
     };
     // Iteration i of all tiles' slabs uses stage i % kStages; a warp takes every kProducerWarps-th. Weights
     // never depend on the kernel before this one; activations may.
@@ -174,25 +182,56 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   const u32 my_scales = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
                         kSlabWeightBytes<Decoder> + (group_warp * 8 + lane / 4) * 4 * Decoder::kScaleWords;
   constexpr int kScaleWords = Decoder::kScaleWords > 0 ? Decoder::kScaleWords : 1;
-  constexpr int kWords = Decoder::kWords;
+  constexpr int kBoxBlocks = Layout::kBoxColumns / 64;
+  constexpr int kWords = kBoxBlocks * Decoder::kWords;
+  constexpr int kStep = 32 / Decoder::kBytes;  // columns of an instruction
+  using TokenScale = typename Config::TokenScale;
+  using Sum = typename Config::Sum;
+  constexpr bool kPromotes = Layout::kPromotes;
+  constexpr bool kIntegers = !kPromotes && !kIsFloat<Sum>;
+  constexpr int kStageSteps = 4 * Layout::kBoxes;
+  constexpr int kRunColumns = run_columns<Config>();
+  constexpr int kRun = kPromotes && kRunColumns / kStep < kStageSteps ? kRunColumns / kStep : kStageSteps;
+  constexpr int kRunStages = kPromotes ? kRunColumns / kStep / kStageSteps : 0;
+  constexpr bool kLongRuns = kRunStages > 1;
   constexpr int kBatch = 2;
 
   float acc[kBlocks][kTokens / 2];
+  Sum part[kBlocks][kTokens / 2];
   u32 words[kBlocks][kWords];
   u32 scales[kBlocks][kScaleWords];
   u32 next_words[kBlocks][kWords];
   u32 next_scales[kBlocks][kScaleWords];
   u32 fragment[2][kBatch][kBlocks][4];
+  // Sums of the activations alone, for zero points.
+  Sum token_part[Decoder::kZeroAfter ? kTokens / 2 : 1];
 
   const auto load_box = [&](int stage, int box, u32(&w)[kBlocks][kWords], u32(&s)[kBlocks][kScaleWords]) {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
       const u32 offset = stage * Layout::kWeightStage + b * Layout::kBlockBytes +
                          box / Layout::kSlabBoxes * kSlabBytes<Decoder>;
+      if constexpr (kBoxBlocks == 1 && kWords % 4 == 0) {
 #pragma unroll
-      for (int i = 0; i < kWords / 4; ++i)
-        load_shared(my_words + offset + box % Layout::kSlabBoxes * 4 * kWarpBytes<Decoder> + i * 512,
-                    w[b] + 4 * i);
+        for (int i = 0; i < kWords / 4; ++i)
+          load_shared(my_words + offset + box % Layout::kSlabBoxes * 4 * kWarpBytes<Decoder> + i * 512,
+                      w[b] + 4 * i);
+      } else {
+#pragma unroll
+        for (int block = 0; block < kBoxBlocks; ++block)
+          for_each_piece(Decoder::kWords, [&](int count, int first) {
+            const u32 piece = my_words + offset +
+                              (box % Layout::kSlabBoxes * kBoxBlocks + block) * 4 * kWarpBytes<Decoder> +
+                              first * 128 - lane * (16 - count * 4);
+            u32* to = w[b] + block * Decoder::kWords + first;
+            if (count == 4)
+              load_shared(piece, to);
+            else if (count == 2)
+              load_shared_pair(piece, to);
+            else
+              *to = load_shared(piece);
+          });
+      }
 #pragma unroll
       for (int i = 0; i < Decoder::kScaleWords; ++i) s[b][i] = load_shared(my_scales + offset + i * 4);
     }
@@ -212,12 +251,50 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b)
 #pragma unroll
-      for (int i = 0; i < kTokens / 2; ++i) acc[b][i] = 0.0f;
+      for (int i = 0; i < kTokens / 2; ++i) {
+        acc[b][i] = 0.0f;
+        part[b][i] = 0;
+        if constexpr (Decoder::kZeroAfter) token_part[i] = 0;
+      }
+    // Scales of the run in `part`, and its first column.
+    float row_scale[kBlocks][2] = {};
+    float row_zero[2] = {};
+    int run_column = first_slab * Layout::kBoxes * Layout::kBoxColumns;
+    const auto promote = [&] {
+#pragma unroll
+      for (int i = 0; i < kTokens / 8; ++i) {
+        float even = 1.0f, odd = 1.0f;
+        if constexpr (TokenScale::kColumns > 0) {
+          const int token = tile.token * kTokens + i * 8 + lane % 4 * 2;
+          even = TokenScale::load(p, token, run_column);
+          odd = TokenScale::load(p, token + 1, run_column);
+        }
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const float scale = Decoder::kScaleAfter ? row_scale[b][e / 2] * (e & 1 ? odd : even)
+                                : e & 1              ? odd
+                                                     : even;
+            acc[b][4 * i + e] += static_cast<float>(part[b][4 * i + e]) * scale;
+            if constexpr (Decoder::kZeroAfter)
+              acc[b][4 * i + e] += static_cast<float>(token_part[4 * i + e]) * row_zero[e / 2];
+          }
+      }
+    };
 
     int last_stage = -1;
     barrier_wait(full + stage * 8, parity);
     load_box(stage, 0, words, scales);
+    int run_end = kLongRuns && kRunStages < slabs ? kRunStages : slabs;
+    bool continues = false;
     for (int slab = 0; slab < slabs; ++slab) {
+      if (kLongRuns && slab == run_end) {
+        wgmma_wait<0>();
+        promote();
+        run_end = run_end + kRunStages < slabs ? run_end + kRunStages : slabs;
+        continues = false;
+      }
       const u32 tokens = operand_low(base + stage * Layout::kStageBytes);
       const int next_stage = stage + 1 == kStages ? 0 : stage + 1;
       const u32 next_parity = stage + 1 == kStages ? parity ^ 1 : parity;
@@ -225,18 +302,74 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       for (int box = 0; box < Layout::kBoxes; ++box) {
 #pragma unroll
         for (int q = 0; q < 4 / kBatch; ++q) {
+          constexpr int kRunBatches = kRun > kBatch ? kRun / kBatch : 1;
+          const bool starts_run = kPromotes && (box * (4 / kBatch) + q) % kRunBatches == 0;
+          const int keeps = kLongRuns && continues;
           u32(&a)[kBatch][kBlocks][4] = fragment[q & 1];
 #pragma unroll
           for (int i = 0; i < kBatch; ++i)
 #pragma unroll
             for (int b = 0; b < kBlocks; ++b) Decoder::decode(words[b], scales[b], q * kBatch + i, a[i][b]);
+          // The fragments are complete before the instructions that read them begin.
+          if constexpr (kPromotes || Decoder::kBytes == 1) {
+#pragma unroll
+            for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+              for (int b = 0; b < kBlocks; ++b) pin_registers(a[i][b]);
+          }
+          // Before step i of the batch, where it starts a run.
+          const auto start_run = [&](int i) {
+            if constexpr (kRun > 1) {
+              wgmma_wait<0>();
+              promote();
+            }
+            const int step = q * kBatch + i;
+            run_column = ((first_slab + slab) * Layout::kBoxes + box) * Layout::kBoxColumns + step * kStep;
+            if constexpr (Decoder::kScaleAfter) {
+              const int segment = (box % Layout::kSlabBoxes * 4 + step) * kStep / Decoder::kSegment;
+#pragma unroll
+              for (int b = 0; b < kBlocks; ++b) {
+                row_scale[b][0] = Decoder::scale(scales[b], 0, segment);
+                row_scale[b][1] = Decoder::scale(scales[b], 1, segment);
+              }
+              if constexpr (Decoder::kZeroAfter) {
+                row_zero[0] = Decoder::zero(scales[0], 0, segment);
+                row_zero[1] = Decoder::zero(scales[0], 1, segment);
+              }
+            }
+          };
+          if (starts_run && kRun > 1 && !kLongRuns) start_run(0);
           wgmma_fence();
 #pragma unroll
-          for (int i = 0; i < kBatch; ++i)
+          for (int i = 0; i < kBatch; ++i) {
 #pragma unroll
-            for (int b = 0; b < kBlocks; ++b)
-              Config::mma(acc[b], a[i][b],
-                          swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + (q * kBatch + i) * 2));
+            for (int b = 0; b < kBlocks; ++b) {
+              const u64 operand =
+                  swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + (q * kBatch + i) * 2);
+              if constexpr (!kPromotes && !kIntegers)
+                Config::mma(acc[b], a[i][b], operand);
+              else if (starts_run && (i == 0 || kRun == 1))
+                Config::mma_first(part[b], a[i][b], operand, keeps);
+              else
+                Config::mma(part[b], a[i][b], operand);
+              if constexpr (Decoder::kZeroAfter) {
+                constexpr u32 kOnes[4] = {Decoder::Operand::kOne, Decoder::Operand::kOne,
+                                          Decoder::Operand::kOne, Decoder::Operand::kOne};
+                if (starts_run && (i == 0 || kRun == 1))
+                  Config::mma_first(token_part, kOnes, operand, keeps);
+                else
+                  Config::mma(token_part, kOnes, operand);
+              }
+            }
+            // A run of one instruction leaves nothing to overlap with but the other warpgroups.
+            if constexpr (kRun == 1) {
+              start_run(i);
+              wgmma_commit();
+              wgmma_wait<0>();
+              promote();
+              wgmma_fence();
+            }
+          }
           wgmma_commit();
           wgmma_wait<1>();
           if (q == 0) {
@@ -257,12 +390,29 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
           for (int i = 0; i < kScaleWords; ++i) scales[b][i] = next_scales[b][i];
         }
       }
+      continues = true;
       last_stage = stage;
       stage = next_stage;
       parity = next_parity;
     }
     wgmma_wait<0>();
     if (last_stage >= 0) release(last_stage);
+    if constexpr (kPromotes) {
+      if constexpr (kRun > 1) promote();
+    } else if constexpr (kIntegers) {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b)
+#pragma unroll
+        for (int i = 0; i < kTokens / 2; ++i) acc[b][i] = static_cast<float>(part[b][i]);
+    }
+    if constexpr (TokenScale::kPerToken) {
+#pragma unroll
+      for (int i = 0; i < kTokens / 2; ++i) {
+        const float scale = token_scale(p, tile.token * kTokens + i / 4 * 8 + lane % 4 * 2 + (i & 1));
+#pragma unroll
+        for (int b = 0; b < kBlocks; ++b) acc[b][i] *= scale;
+      }
+    }
 
     const int token0 = tile.token * kTokens;
     const int feature0 = tile.feature * Layout::kRows;

@@ -94,7 +94,7 @@ int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
 }
 
 /// WGMMA with A from registers. The instruction names every accumulator register, so its text depends on the
-/// number of tokens. `name` adds to the sums, or with `first` replaces them.
+/// number of tokens. `name` adds to the sums; with `first` it replaces them unless its last argument is set.
 std::string wgmma_function(std::string_view name, bool first, int tokens, Operand weight,
                            Operand activation) {
   const int registers = tokens / 2;
@@ -105,16 +105,19 @@ std::string wgmma_function(std::string_view name, bool first, int tokens, Operan
     outputs += fmt::format("{}\"+{}\"(d[{}])", i > 0 ? ", " : "", integers ? 'r' : 'f', i);
   }
   // Scale-d; then the factors of the operands, and for 16-bit ones that the second is not transposed.
-  const std::string modes =
-      fmt::format("{}{}{}", first ? 0 : 1, integers ? "" : ", 1, 1", operand_bytes(weight) == 2 ? ", 0" : "");
+  const std::string modes = fmt::format("{}{}{}", first ? "keep" : "1", integers ? "" : ", 1, 1",
+                                        operand_bytes(weight) == 2 ? ", 0" : "");
+  const std::string predicate =
+      first ? fmt::format("{{ .reg .pred keep; setp.ne.b32 keep, %{}, 0; ", registers + 5) : "";
   return fmt::format(
-      "  SW_DEVICE static void {8}({9} (&d)[{0}], const u32 (&a)[4], u64 b) {{\n"
-      "    asm volatile(\"wgmma.mma_async.sync.aligned.m64n{1}k{10}.{11}.{12}.{13} {{{2}}}, "
-      "{{%{0}, %{3}, %{4}, %{5}}}, %{6}, {14};\"\n"
-      "      : {7}\n      : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"l\"(b));\n  }}\n",
+      "  SW_DEVICE static void {8}({9} (&d)[{0}], const u32 (&a)[4], u64 b{15}) {{\n"
+      "    asm volatile(\"{16}wgmma.mma_async.sync.aligned.m64n{1}k{10}.{11}.{12}.{13} {{{2}}}, "
+      "{{%{0}, %{3}, %{4}, %{5}}}, %{6}, {14};{17}\"\n"
+      "      : {7}\n      : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"l\"(b){18});\n  }}\n",
       registers, tokens, list, registers + 1, registers + 2, registers + 3, registers + 4, outputs, name,
       integers ? "int" : "float", 32 / operand_bytes(weight), integers ? "s32" : "f32",
-      instruction_type(weight), instruction_type(activation), modes);
+      instruction_type(weight), instruction_type(activation), modes, first ? ", int keep" : "", predicate,
+      first ? " }" : "", first ? ", \"r\"(keep)" : "");
 }
 
 }  // namespace
@@ -136,7 +139,6 @@ std::string KernelShape::to_string() const {
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
                          jit::Architecture architecture) {
   const WeightLayout& layout = formats.weight;
-  const bool planes = layout.encoding == WeightLayout::Encoding::kPlanes;
   const int bytes_per_element = operand_bytes(layout.operand);
   if (bytes_per_element != operand_bytes(activation_operand(formats.activation.element)) ||
       (bytes_per_element == 2 && layout.operand != activation_operand(formats.activation.element)))
@@ -148,8 +150,6 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
                                : "this weight's group scales are applied after the sums");
   if (shape.family == Family::kWgmma) {
     if (architecture.number != 90) return Feasibility::no("WGMMA needs sm_90a");
-    if (formats.scale_after && !planes)
-      return Feasibility::no("the WGMMA kernel multiplies these group scales into the weights");
     if (shape.tokens > 256 || shape.tokens < 8 || (shape.tokens != 8 && shape.tokens % 16 != 0))
       return Feasibility::no(fmt::format("{} tokens: 8, or a multiple of 16 up to 256", shape.tokens));
     if (shape.depth * layout.slab_k * bytes_per_element > 256)
@@ -160,9 +160,10 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
     if (promotes(shape, formats) && (shape.blocks > 1 || shape.groups > 2 || shape.resident > 1))
       return Feasibility::no(
           "kernels with FP32 sums beside the instruction's take one block in up to two groups");
-    if (shape.promote % 128 != 0 || (shape.promote > 0 && shape.promote > shape.depth * layout.slab_k))
-      return Feasibility::no(
-          fmt::format("promotion every {} columns: 128, or what a stage holds", shape.promote));
+    const int stage = shape.depth * layout.slab_k;
+    if (shape.promote % 128 != 0 || (shape.promote > stage && shape.promote % stage != 0))
+      return Feasibility::no(fmt::format("promotion every {} columns: 128, or a multiple of a stage's {}",
+                                         shape.promote, stage));
     const int bytes = shared_bytes(shape, formats, shape.tokens, 1 << 20);
     if (bytes > 227 * 1024) return Feasibility::no(fmt::format("{} bytes of shared memory", bytes));
   } else {
@@ -219,43 +220,39 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
   const std::string& decoder = formats.scale_after ? formats.weight.decoder_after : formats.weight.decoder;
   const Operand activation = activation_operand(formats.activation.element);
   const std::string token_scale = token_scale_type(formats.activation);
-  const bool planes = formats.weight.encoding == WeightLayout::Encoding::kPlanes;
-  const char* suffix = planes ? "_planes" : "";
-  const char* prefix = planes ? "Planes" : "";
   std::string text;
   if (shape.family == Family::kWgmma) {
     text = fmt::format(
-        "#include \"gemm_wgmma{}.cuh\"\n"
+        "#include \"gemm_wgmma.cuh\"\n"
         "using namespace sabrewing::device;\n"
         "struct Config {{\n"
         "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kDepth = {};\n"
         "  static constexpr int kSplit = {}, kPromote = {};\n"
         "  static constexpr bool kEveryLaneArrives = {};\n"
         "  using Decoder = {};\n  using TokenScale = {};\n  using Output = {};\n  using Sum = {};\n{}{}}};\n"
-        "extern \"C\" __global__ void __launch_bounds__({}WgmmaLayout<Config>::kThreads, {}) "
+        "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, {}) "
         "sabrewing_gemm(\n"
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
-        "  gemm_wgmma{}<Config>(x_map, params);\n}}\n",
-        suffix, shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split,
-        shape.promote, formats.race_checkable, decoder, token_scale, output_type(formats.output),
+        "  gemm_wgmma<Config>(x_map, params);\n}}\n",
+        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split, shape.promote,
+        formats.race_checkable, decoder, token_scale, output_type(formats.output),
         formats.weight.operand == Operand::kInt8 ? "int" : "float",
         wgmma_function("mma", false, shape.tokens, formats.weight.operand, activation),
-        wgmma_function("mma_first", true, shape.tokens, formats.weight.operand, activation), prefix,
-        shape.resident, suffix);
+        wgmma_function("mma_first", true, shape.tokens, formats.weight.operand, activation), shape.resident);
   } else {
     text = fmt::format(
-        "#include \"gemm_mma{}.cuh\"\n"
+        "#include \"gemm_mma.cuh\"\n"
         "using namespace sabrewing::device;\n"
         "struct Config {{\n"
         "  static constexpr int kTokenTiles = {}, kWarpsN = {}, kWarpsK = {}, kAhead = {}, kSplit = {};\n"
         "  static constexpr int kPromote = {};\n"
         "  using Decoder = {};\n  using TokenScale = {};\n  using Mma = {};\n  using Output = {};\n}};\n"
-        "extern \"C\" __global__ void __launch_bounds__({}MmaLayout<Config>::kThreads, {}) sabrewing_gemm(\n"
+        "extern \"C\" __global__ void __launch_bounds__(MmaLayout<Config>::kThreads, {}) sabrewing_gemm(\n"
         "    const __grid_constant__ GemmParams params) {{\n"
-        "  gemm_mma{}<Config>(params);\n}}\n",
-        suffix, shape.tokens / 8, shape.blocks, shape.groups, shape.stages, shape.split, shape.promote,
-        decoder, token_scale, mma_type(formats.weight.operand, activation), output_type(formats.output),
-        prefix, shape.resident, suffix);
+        "  gemm_mma<Config>(params);\n}}\n",
+        shape.tokens / 8, shape.blocks, shape.groups, shape.stages, shape.split, shape.promote, decoder,
+        token_scale, mma_type(formats.weight.operand, activation), output_type(formats.output),
+        shape.resident);
   }
   jit::KernelSource source;
   source.name = fmt::format("gemm {} {} {}", shape.to_string(), decoder, output_type(formats.output));

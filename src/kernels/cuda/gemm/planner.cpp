@@ -126,8 +126,8 @@ std::vector<KernelShape> mma_shapes(const DeviceModel& device, const GemmProblem
           const int threads = 32 * warps_n * warps_k;
           const int room = (tokens <= 8 ? 1024 : tokens <= 16 ? 768 : 512) / threads;
           const int resident = std::clamp(room, 1, 4);
-          shapes.push_back(
-              {Family::kMma, tokens, warps_n, warps_k, ahead, split, resident, 1, promoted(problem)});
+          shapes.push_back({Family::kMma, tokens, warps_n, warps_k, ahead, split, resident, 1,
+                            std::min(promoted(problem), 128)});
         }
   }
   return shapes;

@@ -27,7 +27,7 @@ struct GemmProblem {
   std::int64_t n = 0;
   std::int64_t k = 0;
   bool exact_scales = false;  ///< only kernels that keep group scales in FP32
-  int promote = 128;  ///< columns of FP8 products that the matrix instruction may sum; 0: all, less exact
+  int promote = 512;  ///< columns of FP8 products that the matrix instruction may sum; 0: all, less exact
 };
 
 struct Candidate {

@@ -56,11 +56,24 @@ std::vector<Case> cases() {
   KernelShape fast = big;  // no promotion: fp8 sums as the instruction keeps them
   fast.tokens = 128;
   add("fast_fp8", fast, "fp8row", "fp8", "sm_90a", DType::kF32);
+  KernelShape folded = big;
+  folded.tokens = 128;
+  folded.promote = 512;
+  add("folded_fp8", folded, "mxfp4", "fp8", "sm_90a", DType::kBF16);
+  folded = few;
+  folded.promote = 128;
+  add("few_folded_fp8", folded, "mxfp4", "fp8", "sm_90a", DType::kBF16);
+  folded = fp8;
+  folded.tokens = 32;
+  add("folded_mxfp8_sm_89", folded, "mxfp4", "mxfp8", "sm_89", DType::kBF16);
   add("planes_bf16", middle, "int4:g32:bf16", "bf16", "sm_90a", DType::kBF16);
   add("planes_fp16", few, "float6e3m2:g64:fp16", "fp16", "sm_90a", DType::kBF16);
   add("int8", {Family::kWgmma, 128, 1, 2, 3, 1, 1, 1}, "int8:row:fp32", "int8", "sm_90a", DType::kBF16);
   add("mxfp8", {Family::kWgmma, 32, 1, 2, 3, 1, 1, 1}, "mxfp4", "mxfp8", "sm_90a", DType::kBF16);
   fp8 = {Family::kWgmma, 64, 1, 2, 3, 4, 1, 2, 256};
+  add("shared_fp8", {Family::kWgmma, 128, 1, 2, 4, 1, 1, 1, 512, 2}, "fp8row", "fp8", "sm_90a", DType::kBF16);
+  add("shared_int4", {Family::kWgmma, 128, 2, 2, 4, 1, 1, 1, 0, 2}, "int4g128", "bf16", "sm_90a",
+      DType::kBF16);
   add("split_fp8", fp8, "fp8row", "fp8", "sm_90a", DType::kF16);
   return list;
 }

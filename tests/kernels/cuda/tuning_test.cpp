@@ -182,7 +182,7 @@ TEST(Tuning, LeftOutFamiliesAreNamed) {
   };
   EXPECT_THAT(reason(1, Accuracy::kDefault, h200()), HasSubstr("wgmma: below M 5"));
   EXPECT_THAT(reason(256, Accuracy::kDefault, h200()), HasSubstr("mma: above M 64"));
-  EXPECT_THAT(reason(256, Accuracy::kHigh, h200()), HasSubstr("wgmma: it rounds"));
+  EXPECT_THAT(reason(256, Accuracy::kHigh, h200()), HasSubstr("mma: above M 64"));
   DeviceModel ampere = h200();
   ampere.architecture = jit::Architecture::parse("sm_80");
   EXPECT_THAT(reason(16, Accuracy::kDefault, ampere), HasSubstr("wgmma: needs sm_90a"));

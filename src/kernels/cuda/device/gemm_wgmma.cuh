@@ -8,8 +8,11 @@
 // WGMMAs of the last two run. With kSplit > 1 the blocks of a cluster take consecutive ranges of K and add
 // their FP32 sums over distributed shared memory in rank order.
 //
+// With kShare > 1 the blocks of a cluster take neighbouring features of the same tokens: each loads a part of
+// the tokens for all of them, and a stage is free when every block has read it.
+//
 // Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages,
-// kDepth, kEveryLaneArrives, kSplit, kPromote, Decoder, TokenScale, Output, Sum (float or int), and
+// kDepth, kEveryLaneArrives, kSplit, kShare, kPromote, Decoder, TokenScale, Output, Sum (float or int), and
 // mma(sums, a, descriptor): one WGMMA of 64 x kTokens x 32 bytes; mma_first(.., keep) replaces the sums
 // unless it keeps them.
 //
@@ -80,6 +83,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   constexpr int kBlocks = Config::kBlocks;
   constexpr int kStages = Config::kStages;
   constexpr int kSplit = Config::kSplit;
+  constexpr int kShare = Config::kShare;
+  static_assert(kSplit == 1 || kShare == 1);
   extern __shared__ __align__(1024) u8 shared[];
   const u32 base = shared_address(shared);
   const u32 full = base + Layout::kBarrierOffset;
@@ -90,21 +95,34 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       barrier_init(full + s * 8, 1);
-      barrier_init(empty + s * 8, (Config::kEveryLaneArrives ? 128 : 4) * Config::kGroups);
+      barrier_init(empty + s * 8, (Config::kEveryLaneArrives ? 128 : 4) * Config::kGroups * kShare);
     }
     barrier_init_fence();
   }
-  __syncthreads();
+  if constexpr (kShare > 1) {  // other blocks signal these barriers
+    cluster_arrive();
+    cluster_wait();
+  } else {
+    __syncthreads();
+  }
   grid_launch_dependents();
 
   const int rank = kSplit > 1 ? static_cast<int>(cluster_rank()) : 0;
+  const int place = kShare > 1 ? static_cast<int>(cluster_rank()) : 0;  // among the features
   // From here on, a slab is what a stage holds.
   const int all_slabs = p.slabs / Config::kDepth;
   const int first_slab = kSplit > 1 ? all_slabs * rank / kSplit : 0;
   const int slabs = kSplit > 1 ? all_slabs * (rank + 1) / kSplit - first_slab : all_slabs;
   const int tiles = p.token_tiles * p.feature_tiles;
-  const int tile_step = static_cast<int>(gridDim.x) / kSplit;
-  const int first_tile = static_cast<int>(blockIdx.x) / kSplit;
+  constexpr int kCluster = kSplit * kShare;
+  const int tile_step = static_cast<int>(gridDim.x) / kCluster;
+  const int first_tile = static_cast<int>(blockIdx.x) / kCluster;
+  // Tiles of the launch are those of a cluster.
+  const auto my_tile = [&](int index) {
+    Tile tile = tile_at(p, index);
+    tile.feature = tile.feature * kShare + place;
+    return tile;
+  };
 
   if (warp >= 4 * Config::kGroups) {
     if constexpr (Layout::kMovesRegisters) give_registers<40>();
@@ -113,8 +131,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     const i64 row_bytes = static_cast<i64>(p.slabs) * kSlabBytes<Decoder>;
     const auto load_weights = [&](const Tile& tile, int slab, int stage) {
       const int block0 = tile.feature * Layout::kRowBlocks;
-      const int blocks =
-          p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
+      int blocks = p.row_blocks - block0 < Layout::kRowBlocks ? p.row_blocks - block0 : Layout::kRowBlocks;
+      if (kShare > 1 && blocks < 0) blocks = 0;
       const u32 to = base + Layout::kWeightOffset + stage * Layout::kWeightStage;
       const u8* from =
           p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockBytes;
@@ -127,10 +145,16 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     };
     const auto load_tokens = [&](const Tile& tile, int slab, int stage) {
 #pragma unroll
-      for (int box = 0; box < Layout::kBoxes; ++box)
-        copy_tensor_2d(base + stage * Layout::kStageBytes + box * Layout::kTokenBytes, &x_map,
-                       ((first_slab + slab) * Layout::kBoxes + box) * Layout::kBoxColumns,
-                       tile.token * kTokens, full + stage * 8, token_policy);
+      for (int box = 0; box < Layout::kBoxes; ++box) {
+        const u32 to = base + stage * Layout::kStageBytes + box * Layout::kTokenBytes;
+        const int column = ((first_slab + slab) * Layout::kBoxes + box) * Layout::kBoxColumns;
+        if constexpr (kShare == 1)
+          copy_tensor_2d(to, &x_map, column, tile.token * kTokens, full + stage * 8, token_policy);
+        else
+          copy_tensor_2d(to + place * (Layout::kTokenBytes / kShare), &x_map, column,
+                         tile.token * kTokens + place * (kTokens / kShare), full + stage * 8, token_policy,
+                         (1u << kShare) - 1);
+      }
     };
     // Iteration i of all tiles' slabs uses stage i % kStages; a warp takes every kProducerWarps-th. Weights
     // never depend on the kernel before this one; activations may.
@@ -139,7 +163,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     const int ahead = slabs < kStages ? slabs : kStages;
     int index = first_tile;
     int tile_index = first_tile;
-    Tile tile = tile_at(p, first_tile);
+    Tile tile = my_tile(first_tile);
     const int last = first < kProducerWarps ? ahead : 0;
     for (int i = first; i < last; i += kProducerWarps) load_weights(tile, i, i);
     grid_dependency_wait();
@@ -156,7 +180,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
         const int stage = static_cast<int>(i % kStages);
         if (index != tile_index) {
           tile_index = index;
-          tile = tile_at(p, index);
+          tile = my_tile(index);
         }
         barrier_wait(empty + stage * 8, (i / kStages & 1) ^ 1);
         load_weights(tile, slab, stage);
@@ -165,9 +189,11 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       i += kProducerWarps;
       slab += kProducerWarps;
     }
-    if constexpr (kSplit > 1) {
+    if constexpr (kCluster > 1) {
       cluster_arrive();
       cluster_wait();
+    }
+    if constexpr (kSplit > 1) {
       cluster_arrive();
       cluster_wait();
     }
@@ -240,14 +266,18 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   // One arrival stands for all lanes' reads of the stage, unless a race detector is to follow them.
   const auto release = [&](int stage) {
     __syncwarp();
-    if (Config::kEveryLaneArrives || lane == 0) barrier_arrive(empty + stage * 8);
+    if constexpr (kShare > 1) {
+      if (lane < kShare) barrier_arrive_at(empty + stage * 8, lane);
+    } else {
+      if (Config::kEveryLaneArrives || lane == 0) barrier_arrive(empty + stage * 8);
+    }
   };
 
   int stage = 0;
   u32 parity = 0;
   grid_dependency_wait();
   for (int index = first_tile; index < tiles; index += tile_step) {
-    const Tile tile = tile_at(p, index);
+    const Tile tile = my_tile(index);
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b)
 #pragma unroll
@@ -501,6 +531,10 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
         }
       }
     }
+  }
+  if constexpr (kShare > 1) {  // no block leaves while others signal its barriers
+    cluster_arrive();
+    cluster_wait();
   }
 }
 

@@ -141,6 +141,12 @@ SW_DEVICE void barrier_expect(u32 barrier, u32 bytes) {
 SW_DEVICE void barrier_arrive(u32 barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
+// On the barrier at the same place in block `rank` of the cluster.
+SW_DEVICE void barrier_arrive_at(u32 barrier, u32 rank) {
+  asm volatile(
+      "mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(cluster_address(barrier, rank))
+      : "memory");
+}
 SW_DEVICE void barrier_wait(u32 barrier, u32 parity) {
   asm volatile(
       "{\n"
@@ -185,6 +191,20 @@ SW_DEVICE void copy_tensor_2d(u32 to, const void* map, int x, int y, u32 barrier
       "[%0], [%1, {%2, %3}], [%4], %5;\n"
       "}\n" ::"r"(to),
       "l"(map), "r"(x), "r"(y), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
+// To the same place in every block of the cluster that `blocks` has a bit for, and to its barrier.
+SW_DEVICE void copy_tensor_2d(u32 to, const void* map, int x, int y, u32 barrier, u64 policy, u32 blocks) {
+  asm volatile(
+      "{\n"
+      ".reg .pred leader;\n"
+      "elect.sync _|leader, 0xffffffff;\n"
+      "@leader "
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+      ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5, %6;\n"
+      "}\n" ::"r"(to),
+      "l"(map), "r"(x), "r"(y), "r"(barrier), "h"(static_cast<u16>(blocks)), "l"(policy)
       : "memory");
 }
 

@@ -61,7 +61,7 @@ Feasibility GemmKernel::can_run(const GemmOperands& operands) const {
 void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream, bool overlap) const {
   if (operands.m == 0) return;
   const int token_tiles = ceil_div(operands.m, shape_.tokens);
-  const int feature_tiles = ceil_div(operands.shape.n, shape_.features());
+  const int feature_tiles = ceil_div(operands.shape.n, shape_.features() * shape_.share);
   GemmParams params;
   params.weight = operands.weight;
   if (operands.has_factors)
@@ -87,7 +87,7 @@ void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream,
 
   jit::LaunchConfig config;
   config.block = {static_cast<unsigned>(shape_.threads()), 1, 1};
-  config.cluster = {static_cast<unsigned>(shape_.split), 1, 1};
+  config.cluster = {static_cast<unsigned>(shape_.split * shape_.share), 1, 1};
   config.stream = stream;
   config.programmatic_serialization = overlap;
   config.dynamic_shared_bytes = static_cast<unsigned>(
@@ -95,10 +95,13 @@ void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream,
                    static_cast<int>(operands.shape.slabs)));
   if (shape_.family == Family::kWgmma) {
     const int tiles = token_tiles * feature_tiles;
-    const int blocks = shape_.split > 1 ? tiles * shape_.split : std::min(tiles, multiprocessors_);
+    const int blocks = shape_.split > 1 ? tiles * shape_.split
+                                        : std::min(tiles, multiprocessors_ / shape_.share) * shape_.share;
     config.grid = {static_cast<unsigned>(blocks), 1, 1};
-    jit::launch(kernel_, config,
-                activation_map(operands, shape_.tokens, operand_bytes(formats_.weight.operand)), params);
+    jit::launch(
+        kernel_, config,
+        activation_map(operands, shape_.tokens / shape_.share, operand_bytes(formats_.weight.operand)),
+        params);
   } else {
     config.grid = {static_cast<unsigned>(feature_tiles * shape_.split), static_cast<unsigned>(token_tiles),
                    1};

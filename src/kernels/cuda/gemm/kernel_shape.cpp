@@ -130,8 +130,8 @@ int KernelShape::threads() const {
 std::string KernelShape::to_string() const {
   const std::string promoted = promote > 0 ? fmt::format(" p{}", promote) : "";
   if (family == Family::kWgmma)
-    return fmt::format("wgmma {}x{} b{} s{} d{} k{} r{}{}", tokens, features(), blocks, stages, depth, split,
-                       resident, promoted);
+    return fmt::format("wgmma {}x{} b{} s{} d{} k{} r{}{}{}", tokens, features(), blocks, stages, depth,
+                       split, resident, share > 1 ? fmt::format(" c{}", share) : "", promoted);
   return fmt::format("mma {}x{} w{} a{} k{} r{}{}", tokens, features(), groups, stages, split, resident,
                      promoted);
 }
@@ -160,6 +160,9 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
     if (promotes(shape, formats) && (shape.blocks > 1 || shape.groups > 2 || shape.resident > 1))
       return Feasibility::no(
           "kernels with FP32 sums beside the instruction's take one block in up to two groups");
+    if (shape.share > 1 && (shape.split > 1 || shape.resident > 1 || shape.tokens % (8 * shape.share) != 0 ||
+                            formats.race_checkable))
+      return Feasibility::no("tokens are shared in parts of 8 by blocks that split no K and are alone");
     const int stage = shape.depth * layout.slab_k;
     if (shape.promote % 128 != 0 || (shape.promote > stage && shape.promote % stage != 0))
       return Feasibility::no(fmt::format("promotion every {} columns: 128, or a multiple of a stage's {}",
@@ -227,15 +230,15 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "using namespace sabrewing::device;\n"
         "struct Config {{\n"
         "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kDepth = {};\n"
-        "  static constexpr int kSplit = {}, kPromote = {};\n"
+        "  static constexpr int kSplit = {}, kShare = {}, kPromote = {};\n"
         "  static constexpr bool kEveryLaneArrives = {};\n"
         "  using Decoder = {};\n  using TokenScale = {};\n  using Output = {};\n  using Sum = {};\n{}{}}};\n"
         "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, {}) "
         "sabrewing_gemm(\n"
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
         "  gemm_wgmma<Config>(x_map, params);\n}}\n",
-        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split, shape.promote,
-        formats.race_checkable, decoder, token_scale, output_type(formats.output),
+        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split, shape.share,
+        shape.promote, formats.race_checkable, decoder, token_scale, output_type(formats.output),
         formats.weight.operand == Operand::kInt8 ? "int" : "float",
         wgmma_function("mma", false, shape.tokens, formats.weight.operand, activation),
         wgmma_function("mma_first", true, shape.tokens, formats.weight.operand, activation), shape.resident);

@@ -24,6 +24,7 @@ struct KernelShape {
   int resident = 1;  ///< blocks that share a multiprocessor, and so overlap with the next launch
   int depth = 1;     ///< kWgmma: slabs in a stage
   int promote = 0;   ///< columns whose sums the instruction keeps before FP32 takes them; 0: all
+  int share = 1;     ///< kWgmma: blocks of a cluster along the features that load their tokens together
 
   int features() const { return family == Family::kWgmma ? 64 * blocks * groups : 16 * blocks; }
   int threads() const;

@@ -45,7 +45,7 @@ constexpr double kWgmmaSplitUs = 2.0;
 constexpr double kWgmmaReduceUs = 0.76e-4;  // per output of a tile, with a split
 constexpr double kWgmmaStoreUs = 0.11e-4;   // without
 constexpr double kWgmmaBoundUs = 3.1;       // besides a bound of memory or arithmetic
-constexpr double kWgmmaL2TbPerS = 16.7;
+constexpr double kWgmmaL2TbPerS = 8;
 constexpr double kActivationTbPerS = 2.5;
 constexpr double kMmaUs = 2.9;
 constexpr double kMmaSplitUs = 2.6;
@@ -102,7 +102,11 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
             KernelShape shape{Family::kWgmma, tokens,   blocks, groups,           0,
                               split,          resident, depth,  promoted(problem)};
             shape.stages = ring_stages(device, shape, problem.formats, resident);
-            if (shape.stages > 0 && (shapes.empty() || !(shape == shapes.back()))) shapes.push_back(shape);
+            if (shape.stages == 0) continue;
+            shapes.push_back(shape);
+            shape.share = 2;
+            if (tokens >= 64 && split == 1 && resident == 1 && problem.n > shape.features())
+              shapes.push_back(shape);
           }
         }
       }
@@ -137,20 +141,11 @@ constexpr std::int64_t kMaxMmaTokens = 64;   // on Hopper
 constexpr std::int64_t kMinWgmmaTokens = 5;  // fewer waste its tile
 
 bool considers_mma(const DeviceModel& device, const GemmProblem& problem) {
-  const WeightLayout& weight = problem.formats.weight;
-  return problem.m <= kMaxMmaTokens || device.architecture.number != 90 ||
-         (problem.exact_scales && !weight.decoder_after.empty() &&
-          weight.encoding != WeightLayout::Encoding::kPlanes);
-}
-
-bool wgmma_rounds_scales(const GemmProblem& problem) {
-  const WeightLayout& weight = problem.formats.weight;
-  return problem.exact_scales && !weight.decoder_after.empty() &&
-         weight.encoding != WeightLayout::Encoding::kPlanes;
+  return problem.m <= kMaxMmaTokens || device.architecture.number != 90;
 }
 
 bool considers_wgmma(const DeviceModel& device, const GemmProblem& problem) {
-  return device.architecture.number == 90 && problem.m >= kMinWgmmaTokens && !wgmma_rounds_scales(problem);
+  return device.architecture.number == 90 && problem.m >= kMinWgmmaTokens;
 }
 
 }  // namespace
@@ -173,7 +168,6 @@ std::string families_left_out(const DeviceModel& device, const GemmProblem& prob
   if (!considers_mma(device, problem)) return fmt::format("mma: above M {}", kMaxMmaTokens);
   if (considers_wgmma(device, problem)) return {};
   if (device.architecture.number != 90) return "wgmma: needs sm_90a";
-  if (wgmma_rounds_scales(problem)) return "wgmma: it rounds these scales into the weights";
   return fmt::format("wgmma: below M {}", kMinWgmmaTokens);
 }
 
@@ -218,7 +212,8 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
     const double ends =
         kWgmmaUs + (shape.split > 1 ? kWgmmaSplitUs + kWgmmaReduceUs * outputs : kWgmmaStoreUs * outputs);
     const double l2 =
-        (token_tiles * weight_bytes + feature_tiles * m * k * 2 * element) / kWgmmaL2TbPerS * 1e-6;
+        (token_tiles * weight_bytes + feature_tiles / shape.share * m * k * 2 * element) / kWgmmaL2TbPerS *
+        1e-6;
     const double arithmetic = element * 2 * m * n * k / kTensorTflops * 1e-6;
     return std::max(waves * compute + (shape.split > 1 ? waves : 1) * ends,
                     std::max({memory, l2, arithmetic}) + kWgmmaBoundUs);
@@ -245,12 +240,12 @@ std::vector<Candidate> candidates(const DeviceModel& device, const GemmProblem& 
     if (!can_launch(shape, formats, problem.m, problem.k, slabs, device.max_shared_bytes_per_block)) return;
     list.push_back({shape, after, predict_us(device, problem, shape), 0, {}});
   };
-  const bool after_only = problem.formats.weight.decoder.empty();
   const bool has_after = !problem.formats.weight.decoder_after.empty();
+  const bool wgmma_after = has_after && (problem.exact_scales || problem.formats.weight.decoder.empty());
   if (considers_mma(device, problem))
     for (const KernelShape& shape : mma_shapes(device, problem)) consider(shape, has_after);
   if (considers_wgmma(device, problem))
-    for (const KernelShape& shape : wgmma_shapes(device, problem)) consider(shape, after_only);
+    for (const KernelShape& shape : wgmma_shapes(device, problem)) consider(shape, wgmma_after);
   // Ties keep the order of generation.
   std::vector<std::size_t> order(list.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -168,6 +168,7 @@ const Registry& registry() {
                                                                            "IntElement<4, 0>", "F16Scale");
     all.emplace("E2M1E8M0ToBf16", host_decoder<E2M1E8M0ToBf16>());
     all.emplace("E4M3ToBf16", host_decoder<E4M3ToBf16>());
+    all.emplace("E2M1FoldedToE4M3", host_decoder<E2M1FoldedToE4M3>());
     all.emplace("Int4ToBf16<0, false>", host_decoder<Int4ToBf16<0, false>>());
     all.emplace("Int4ToBf16<64, false>", host_decoder<Int4ToBf16<64, false>>());
     all.emplace("Int4ToBf16<128, true>", host_decoder<Int4ToBf16<128, true>>());
@@ -263,6 +264,9 @@ void expect_decoded(const RandomWeight& weight, const WeightLayout& layout, bool
                   const double rounded = formats::decode(operand, formats::encode(operand, expected));
                   ASSERT_EQ(static_cast<double>(got), rounded)
                       << name << " row " << row << " column " << column;
+                  if (layout.encoding == WeightLayout::Encoding::kE2M1Folded) {
+                    ASSERT_EQ(rounded, expected) << "row " << row << " column " << column;
+                  }
                   continue;
                 }
                 ASSERT_EQ(got, formats::decode(operand, formats::encode(operand, exact)))
@@ -351,6 +355,8 @@ TEST(DecoderTextFormats, GiveThePublishedFormats) {
   for (const Pair& pair : {Pair{"mxfp4", "bf16", 160},
                            {"mxfp4", "fp16", 160},
                            {"mxfp4", "fp8", 160},
+                           {"mxfp4", "fp8", 160, Accuracy::kHigh},
+                           {"mxfp4", "mxfp8", 416},
                            {"mxfp4", "int8", 160},
                            {"nvfp4", "bf16", 176},
                            {"nvfp4", "fp16", 176},
@@ -377,6 +383,29 @@ TEST(DecoderTextFormats, GiveThePublishedFormats) {
         layout.decoder.empty() || (pair.accuracy == Accuracy::kHigh && !layout.decoder_after.empty()));
     if (HasFatalFailure()) return;
   }
+}
+
+TEST(DecoderTextFormats, GiveEveryCodeAtEveryDistanceFromTheLargestExponent) {
+  const formats::ActivationFormat fp8 = activation_by_name("fp8");
+  RandomWeight weight = all_codes(formats::WeightFormat::mxfp4(), 13 * 32);
+  const auto zeros = [&](std::int64_t row, std::int64_t group, std::byte codes) {
+    std::fill_n(weight.values.begin() + row * weight.row_bytes + group * 16, 16, codes);
+  };
+  for (std::int64_t row = 0; row < weight.n; ++row) {
+    // Both ends of E8M0, and exponents between them.
+    const int largest = row % 3 == 0 ? 254 : row % 3 == 1 ? static_cast<int>(row % 24) : 110;
+    for (std::int64_t group = 0; group < weight.groups; ++group)
+      weight.scales[static_cast<std::size_t>(row * weight.scale_row_bytes + group)] =
+          static_cast<std::byte>(std::max(0, largest - static_cast<int>((group + row) % 12)));
+  }
+  // Groups of zeros far above and below the others, and a row of zeros of both signs.
+  for (const auto& [row, exponent] : {std::pair{2, 254}, {5, 0}}) {
+    zeros(row, 3, row == 2 ? std::byte{0x80} : std::byte{0});
+    weight.scales[static_cast<std::size_t>(row * weight.scale_row_bytes + 3)] =
+        static_cast<std::byte>(exponent);
+  }
+  for (std::int64_t group = 0; group < weight.groups; ++group) zeros(8, group, std::byte{0x08});
+  expect_decoded(weight, weight_layout(weight.format, fp8), false);
 }
 
 }  // namespace

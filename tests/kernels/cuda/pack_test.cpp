@@ -40,6 +40,12 @@ DevicePacked pack_as_device(const WeightSource& source, const WeightLayout& layo
     float scale = 0, zero = 0;
     packed.trouble |= device::scan_row(p, l, row, 0, 1, scale, zero);
     lowered[static_cast<std::size_t>(row)] = device::lowered_of_row(l, scale, zero);
+    if (l.encoding == device::PackEncoding::kE2M1Folded &&
+        device::folded_spread(scale, zero) > device::kFoldedDistance) {
+      double error = 0, norm = 0;
+      device::folded_error(p, l, row, lowered[static_cast<std::size_t>(row)], 0, 1, error, norm);
+      packed.trouble |= error > device::kFoldedError * device::kFoldedError * norm;
+    }
     status[0] = std::max(status[0], __float_as_uint(scale));
   }
   const auto each_thread = [](const auto& phase) {
@@ -143,6 +149,61 @@ TEST(DevicePacking, PartsAndSecondScalesAndExtremeScales) {
   expect_same(int4.source(), weight_layout(int4.format));
 }
 
+TEST(DevicePacking, FoldedWeights) {
+  const WeightFormat mxfp4 = WeightFormat::mxfp4();
+  const WeightLayout layout = weight_layout(mxfp4, activation_by_name("fp8"));
+  for (const auto& [n, k] : {std::pair{33, 384}, {130, 1280}, {64, 32}, {70, 416}})
+    expect_same(RandomWeight(mxfp4, n, k, 7).source(), layout);
+  // Groups that are rounded by 1 to 20 binades, groups and a row of zeros.
+  RandomWeight far(mxfp4, 70, 96 * 32, 3);
+  const auto zeros = [&](std::int64_t row, std::int64_t group, std::byte codes) {
+    std::fill_n(far.values.begin() + row * far.row_bytes + group * 16, 16, codes);
+  };
+  for (std::int64_t row = 0; row < far.n; ++row)
+    for (std::int64_t group = 0; group < far.groups; ++group) {
+      far.scales[static_cast<std::size_t>(row * far.groups + group)] =
+          static_cast<std::byte>((row % 3 == 0   ? 222
+                                  : row % 3 == 1 ? 0
+                                                 : 100) +
+                                 (group + row) % 32);
+      if (row % 5 == 1 && group % 9 == row % 9) zeros(row, group, std::byte{0x88});
+      if (row == 4) zeros(row, group, std::byte{0x08});
+    }
+  expect_same(far.source(), layout);
+  // Interleaved rows at addresses that no vector load takes.
+  far.values.insert(far.values.begin(), std::byte{0x5a});
+  WeightSource halves = far.source();
+  halves.parts[0].values += 1;
+  halves.parts[0].rows = 35;
+  halves.parts[0].row_stride *= 2;
+  halves.parts[0].scale_row_stride *= 2;
+  halves.parts.push_back(halves.parts[0]);
+  halves.parts[1].values += far.row_bytes;
+  halves.parts[1].scales += far.scale_row_bytes;
+  expect_same(halves, layout);
+}
+
+TEST(DevicePacking, TroubleOfFoldedWeights) {
+  // One weight of 0.5 and others 2^-12 of it, which become zeros; 67 of them take less than 0.002 of the
+  // norm.
+  for (const auto& [count, exponent, trouble] :
+       {std::tuple{67, 115, false}, {68, 115, true}, {0, 255, true}}) {
+    RandomWeight weight(WeightFormat::mxfp4(), 1, 128, 3);
+    for (int i = 0; i < 64; ++i) {
+      const auto code = [&, n = count](int c) { return c == 0 || (c >= 32 && c < 32 + n) ? 1u : 0u; };
+      weight.values[static_cast<std::size_t>(i)] = static_cast<std::byte>(code(2 * i) | code(2 * i + 1) << 4);
+    }
+    for (std::size_t group = 0; group < 4; ++group)
+      weight.scales[group] = static_cast<std::byte>(group == 0 ? 127 : exponent);
+    const WeightLayout layout = weight_layout(weight.format, activation_by_name("fp8"));
+    EXPECT_EQ(pack_as_device(weight.source(), layout).trouble, trouble) << count;
+    if (trouble)
+      EXPECT_THROW(pack_weight(weight.source(), layout), Error) << count;
+    else
+      expect_same(weight.source(), layout);
+  }
+}
+
 TEST(DevicePacking, TroubleIsSeen) {
   RandomWeight nan(format_by_name("fp8row"), 3, 64, 1);
   nan.values[70] = std::byte{0xff};
@@ -175,6 +236,7 @@ TEST(DevicePacking, CompilesWithoutSpills) {
                                            {"fp8row", "bf16"},
                                            {"nvfp4", "bf16"},
                                            {"int8:row:fp32", "bf16"},
+                                           {"mxfp4", "fp8"},
                                            {"uint7:row:fp32:zp", "fp16"},
                                            {"uint3:g32:fp32:zp", "fp8"}}) {
       if (architecture != std::string("sm_90a") && name != std::string("nvfp4")) continue;

@@ -160,6 +160,118 @@ TEST(PlaneLayout, WeightsThatAreNotNumbersAreCorrupt) {
   }
 }
 
+/// `near` weights of 0.5 with the exponent 127 in row 1, and `far` ones twelve binades below them.
+RandomWeight two_scales(int near, int far) {
+  RandomWeight weight(formats::WeightFormat::mxfp4(), 3, 128, 3);
+  for (std::int64_t i = 0; i < weight.row_bytes; ++i) {
+    const auto code = [&](std::int64_t c) { return c < near || (c >= 32 && c < 32 + far) ? 1u : 0u; };
+    weight.values[static_cast<std::size_t>(weight.row_bytes + i)] =
+        static_cast<std::byte>(code(2 * i) | code(2 * i + 1) << 4);
+  }
+  for (std::size_t group = 0; group < 4; ++group)
+    weight.scales[4 + group] = static_cast<std::byte>(group == 0 ? 127 : 115);
+  return weight;
+}
+
+const formats::ActivationFormat kFp8 = formats::ActivationFormat::per_token(formats::kE4M3);
+
+TEST(FoldedLayout, UnpackInvertsPack) {
+  for (const formats::ActivationFormat& activation : {kFp8, formats::ActivationFormat::mx(formats::kE4M3)})
+    for (const auto& [n, k] : {std::pair{33, 64}, {130, 160}, {64, 2880}, {1, 32}}) {
+      const RandomWeight weight(formats::WeightFormat::mxfp4(), n, k, 7);
+      const WeightLayout layout = weight_layout(weight.format, activation);
+      EXPECT_EQ(layout.decoder, "E2M1FoldedToE4M3");
+      EXPECT_FALSE(layout.pre_scaled);
+      const PackedHostWeight packed = pack_weight(weight.source(), layout);
+      EXPECT_TRUE(packed.has_factors);
+      expect_round_trip(weight, layout, packed.shape, packed.bytes);
+    }
+}
+
+TEST(FoldedLayout, ServesDefaultAccuracyOfFp8OperandsOnly) {
+  const formats::WeightFormat mxfp4 = formats::WeightFormat::mxfp4();
+  const auto encoding = [&](const char* activation, Accuracy accuracy) {
+    return weight_layout(mxfp4, activation_by_name(activation), accuracy).encoding;
+  };
+  using Encoding = WeightLayout::Encoding;
+  EXPECT_EQ(encoding("fp8", Accuracy::kDefault), Encoding::kE2M1Folded);
+  EXPECT_EQ(encoding("fp8e5m2", Accuracy::kDefault), Encoding::kE2M1Folded);
+  EXPECT_EQ(encoding("fp8", Accuracy::kHigh), Encoding::kPlanes);
+  EXPECT_EQ(encoding("fp8", Accuracy::kExact), Encoding::kPlanes);
+  EXPECT_EQ(encoding("int8", Accuracy::kDefault), Encoding::kPlanes);
+  EXPECT_EQ(encoding("bf16", Accuracy::kDefault), Encoding::kE2M1E8M0);
+}
+
+TEST(FoldedLayout, FarGroupsAreRoundedToTheNearest) {
+  // Scales over 20 binades: the far weights are a small part of every row.
+  RandomWeight weight(formats::WeightFormat::mxfp4(), 70, 21 * 32, 3);
+  for (std::size_t i = 0; i < weight.scales.size(); ++i)
+    weight.scales[i] = static_cast<std::byte>(107 + i % 21);
+  const WeightLayout layout = weight_layout(weight.format, kFp8);
+  const PackedHostWeight packed = pack_weight(weight.source(), layout);
+  const UnpackedWeight unpacked = unpack_weight(weight.format, layout, packed.shape, packed.bytes);
+  constexpr std::array<double, 8> kGrid{0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  const double least = std::ldexp(1.0, -11);  // the scale of the farthest exact group
+  for (std::int64_t row = 0; row < weight.n; ++row) {
+    double error = 0, norm = 0;
+    for (std::int64_t column = 0; column < weight.k; ++column) {
+      const auto at = static_cast<std::size_t>(row * weight.k + column);
+      const double value = weight.value(row, column);
+      const std::uint8_t code = unpacked.codes[at];
+      const double got =
+          (code & 8 ? -kGrid[code & 7] : kGrid[code & 7]) *
+          static_cast<double>(
+              unpacked.scales[static_cast<std::size_t>(row * weight.groups + weight.group_of(column))]);
+      double expected = value;
+      if (weight.scale(row, weight.group_of(column)) < least) {
+        std::size_t best = 0;
+        for (std::size_t i = 1; i < kGrid.size(); ++i) {
+          const double to_best = std::fabs(kGrid[best] * least - std::fabs(value));
+          const double to_this = std::fabs(kGrid[i] * least - std::fabs(value));
+          if (to_this < to_best || (to_this == to_best && i % 2 == 0)) best = i;
+        }
+        expected = std::copysign(kGrid[best] * least, value);
+      }
+      ASSERT_EQ(got, expected) << "row " << row << " column " << column;
+      error += (got - value) * (got - value);
+      norm += value * value;
+    }
+    EXPECT_GT(error, 0);
+    EXPECT_LT(std::sqrt(error / norm), 2e-3);
+  }
+}
+
+TEST(FoldedLayout, RowsThatRoundingWouldMoveAreRefusedWithARemedy) {
+  // One weight of 0.5, and others of 0.5 * 2^-12 that become zero: sqrt(n) * 2^-12 of the row.
+  const WeightLayout layout = weight_layout(formats::WeightFormat::mxfp4(), kFp8);
+  EXPECT_NO_THROW(pack_weight(two_scales(1, 67).source(), layout));
+  const RandomWeight weight = two_scales(1, 68);
+  try {
+    pack_weight(weight.source(), layout);
+    FAIL() << "packed a row that rounding moves by 0.0020132";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(error.what(), HasSubstr("row 1: its scales spread over 13 binades; E4M3 weights hold 12"));
+    EXPECT_THAT(error.what(), HasSubstr("by 0.002 of its norm"));
+    EXPECT_THAT(error.what(), HasSubstr("accuracy high"));
+  }
+  const WeightLayout high = weight_layout(weight.format, kFp8, Accuracy::kHigh);
+  const PackedHostWeight packed = pack_weight(weight.source(), high);
+  expect_round_trip(weight, high, packed.shape, packed.bytes);
+}
+
+TEST(FoldedLayout, NanScaleIsCorruptEvenOfZeros) {
+  RandomWeight weight = two_scales(1, 0);
+  weight.scales[6] = std::byte{255};
+  try {
+    pack_weight(weight.source(), weight_layout(weight.format, kFp8));
+    FAIL() << "packed a NaN scale";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kCorrupt);
+    EXPECT_THAT(error.what(), HasSubstr("row 1, group 2"));
+  }
+}
+
 class PackedFileTest : public ::testing::Test {
  protected:
   std::filesystem::path path_ = std::filesystem::path(::testing::TempDir()) / "sabrewing_packed_file_test";
@@ -193,6 +305,16 @@ TEST_F(PackedFileTest, MapsWhatWasSaved) {
   EXPECT_EQ(file.has_factors(), packed.has_factors);
   EXPECT_TRUE(std::ranges::equal(file.bytes(), packed.bytes));
   expect_round_trip(weight_, layout_, file.shape(), file.bytes());
+}
+
+TEST_F(PackedFileTest, MapsFoldedWeights) {
+  const RandomWeight weight(formats::WeightFormat::mxfp4(), 70, 96, 5);
+  const WeightLayout layout = weight_layout(weight.format, kFp8);
+  PackedFile::save(path_, weight.format, layout, pack_weight(weight.source(), layout));
+  const PackedFile file(path_, weight.format, layout);
+  EXPECT_TRUE(file.has_factors());
+  expect_round_trip(weight, layout, file.shape(), file.bytes());
+  EXPECT_THROW(PackedFile(path_, weight.format, weight_layout(weight.format, kFp8, Accuracy::kHigh)), Error);
 }
 
 TEST_F(PackedFileTest, RefusesDamageAndOtherLayouts) {

@@ -124,6 +124,7 @@ std::vector<CoveredPair> covering_set() {
       {"int8:g128:fp16", "bf16", high},
       // FP8 activations.
       {"mxfp4", "fp8"},
+      {"mxfp4", "fp8", high},
       {"int4:g128:bf16", "fp8"},
       {"uint4:g64:fp16:zp", "fp8"},
       {"int5:row:fp32", "fp8"},

@@ -1,10 +1,11 @@
 #pragma once
-// Packed weights to the A fragments of a 16-bit MMA. One decoder per (weight, activation) pair.
+// Packed weights to the A fragments of an MMA. One decoder per (weight, activation) pair.
 //
 // A slab is 64 rows (output features) by kSlabK columns. Its bytes are kSlabK/64 blocks
 // [warp 4][kWords/4][lane 32][4 words], then the scales [warp 4][row g 8][kScaleWords words]. Lane 4g+t of
-// warp w holds rows 16w+g and 16w+g+8. The fragment of k16 step j has four registers of two values each:
-// register i, half h is row 16w + g + 8*(i&1), column 16j + 8*(i>>1) + 2t + h.
+// warp w holds rows 16w+g and 16w+g+8. The fragment of a 16-bit MMA's k16 step j has four registers of two
+// values each: register i, half h is row 16w + g + 8*(i&1), column 16j + 8*(i>>1) + 2t + h. That of an 8-bit
+// MMA's k32 step j has four values in a register: byte q is column 32j + 16*(i>>1) + 4t + q.
 
 #include "arith.cuh"
 
@@ -92,6 +93,33 @@ struct E4M3ToBf16 {
       const u32 w = words[2 * j + i];
       a[2 * i] = multiply_bf16x2(place(w << 8), kRebias);
       a[2 * i + 1] = multiply_bf16x2(place(w), kRebias);
+    }
+  }
+};
+
+// E2M1 with an E8M0 scale per 32, to E4M3, with the scales in the exponents: a group d binades below its
+// row's largest scale has the byte 8d, which a subtraction takes from the E4M3 codes of the eight magnitudes
+// times 2^6; the weights' magnitudes select among them. Exact up to d = 11. Word 2j + h belongs to step j and
+// row g + 8h. The magnitude of register h, byte q is in nibble q, that of register h + 2 in nibble q + 4;
+// their signs are the top bits of nibbles 2q + 1 and 2q.
+struct E2M1FoldedToE4M3 {
+  static constexpr int kBytes = 1, kSegment = 0;
+  static constexpr int kSlabK = 128;
+  static constexpr int kWords = 4;
+  static constexpr int kScaleWords = 2;  // row g, row g+8: a byte for each step
+  static constexpr bool kScaleAfter = false, kZeroAfter = false;
+
+  SW_DEVICE static void decode(const u32* words, const u32* scales, int j, u32 (&a)[4]) {
+    constexpr u32 kSigns = 0x80808080, kMagnitudes = 0x77777777;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const u32 byte = __byte_perm(scales[h], 0, 0x4440 | j);
+      const u32 low = 0x6c686000 - byte * 0x01010100;  // of 1.5, 1, 0.5, 0
+      const u32 high = 0x7c787470 - byte * 0x01010101;
+      const u32 w = words[2 * j + h];
+      const u32 select = w & kMagnitudes;
+      a[h] = __byte_perm(low, high, select) | (w & kSigns);
+      a[h + 2] = __byte_perm(low, high, select >> 16) | ((w << 4) & kSigns);
     }
   }
 };

@@ -9,6 +9,13 @@ inline constexpr int kMaxPackParts = 4;
 inline constexpr int kPackThreads = 256;
 inline constexpr int kPackTileColumns = 256;
 
+/// Of E2M1 weights folded into E4M3 numbers: the distance in binades from a row's largest scale that stays
+/// exact, the power of two by which a weight beside that scale is stored larger, and how much of a row's norm
+/// the rounding of more distant weights may take.
+inline constexpr int kFoldedDistance = 11;
+inline constexpr int kFoldedShift = 6;
+inline constexpr double kFoldedError = 2e-3;
+
 /// As kernels::WeightRows.
 struct PackPart {
   const unsigned char* values;
@@ -21,7 +28,7 @@ struct PackPart {
   int rows_per_scale;
 };
 
-enum class PackEncoding { kE2M1E8M0, kInt4, kE4M3, kPlanes };
+enum class PackEncoding { kE2M1E8M0, kInt4, kE4M3, kPlanes, kE2M1Folded };
 enum class PackScales { kFactor, kBefore, kAfter };
 enum class PackNumber { kNone, kFP32, kFP16, kBF16, kE4M3, kE8M0 };
 enum class PackZeros { kNone, kInteger, kFloat };
@@ -52,8 +59,8 @@ struct PackLayout {
 struct PackParams {
   PackPart parts[kMaxPackParts];
   unsigned char* out;
-  // Scratch: powers of two that the factor of each row takes over from its stored scales, and as bits {the
-  // largest scale of all, trouble}.
+  // Scratch: powers of two that the factor of each row takes over from its stored scales (of folded weights:
+  // the row's largest exponent, or -1 without one), and as bits {the largest scale of all, trouble}.
   int* row_lowered;
   unsigned int* status;
   long long factor_offset;

@@ -10,6 +10,7 @@ namespace sabrewing::device {
 inline constexpr int kPackBlock = 64;   // rows, and columns of a box
 inline constexpr int kScaleBias = 126;  // of the stored scales of MXFP4 and int4
 inline constexpr int kInt4Shift = 4;    // that the factors of int4 take over
+inline constexpr int kE8M0Bias = 127;
 
 /// Words from a row of codes in shared memory to the next: four more than there are, so that eight rows lie
 /// in different banks.
@@ -77,6 +78,16 @@ SW_DEVICE float read_scale(const PackLayout& l, const u8* from, i64 index) {
 }
 SW_DEVICE bool is_finite(float x) { return (__float_as_uint(x) & 0x7f800000) != 0x7f800000; }
 
+// 16 bytes at any address.
+SW_DEVICE void load_group(const u8* from, u32 (&words)[4]) {
+  if (reinterpret_cast<u64>(from) % 16 == 0) {
+    load_words<4>(from, words);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) words[i] = number_code(from, i, 4);
+}
+
 // floor(log2(|x|)) of a number that is finite and not zero.
 SW_DEVICE int exponent_of(float x) {
   const u32 bits = __float_as_uint(x) & 0x7fffffff;
@@ -105,6 +116,7 @@ SW_DEVICE int lowered_of_all(float largest) {
   return max(0, exponent_of(largest) + kScaleBias - 127);
 }
 SW_DEVICE int lowered_of_row(const PackLayout& l, float scale, float zero) {
+  if (l.encoding == PackEncoding::kE2M1Folded) return scale == 0 ? -1 : exponent_of(scale) + kE8M0Bias;
   if (scale == 0 && zero == 0) return 0;
   const bool bf16 = l.stored_scale == PackNumber::kBF16;
   const int largest = bf16 ? 127 : 15;
@@ -129,6 +141,58 @@ SW_DEVICE u32 fragment_bits(PackEncoding encoding, int reg, int half, u32 code) 
     return __funnelshift_l(bits, bits, shift);
   }
   return code << (16 * half + 8 * (reg & 1));
+}
+
+// Folded weights. Whether all weights of the group at `from` are zeros.
+SW_DEVICE bool is_zero_group(const u8* from) {
+  u32 words[4];
+  load_group(from, words);
+  return ((words[0] | words[1] | words[2] | words[3]) & 0x77777777) == 0;
+}
+// Binades between the largest scale of a row and the smallest, whose reciprocal is `inverse`.
+SW_DEVICE int folded_spread(float scale, float inverse) {
+  return scale == 0 ? 0 : exponent_of(scale) + exponent_of(inverse);
+}
+SW_DEVICE u32 doubled_magnitude(u32 code) {
+  return (code & 4 ? 0x0c080604u : 0x03020100u) >> (8 * (code & 3)) & 0xff;
+}
+// A code `beyond` binades below those that are exact: its magnitude over 2^beyond, to nearest even.
+SW_DEVICE u32 rounded_code(u32 code, int beyond) {
+  if (beyond <= 0) return code;
+  const u32 table = beyond == 1   ? 0x54322100
+                    : beyond == 2 ? 0x32211000
+                    : beyond == 3 ? 0x21100000
+                    : beyond == 4 ? 0x10000000
+                                  : 0;
+  return (code & 8) | (table >> (4 * (code & 7)) & 7);
+}
+// Lane `lane` of `lanes` over a row whose largest exponent is `largest`: sums of the squares of what rounding
+// changes and of the weights.
+SW_DEVICE void folded_error(const PackParams& p, const PackLayout& l, int row, int largest, int lane,
+                            int lanes, double& error, double& norm) {
+  const u8* values = row_values(p, row);
+  const u8* scales = row_scales(p, row).scales;
+  for (int i = lane; i < p.columns; i += lanes) {
+    const int distance = largest - static_cast<int>(scales[i]);
+    const int beyond = distance - kFoldedDistance;
+    u32 words[4];
+    load_group(values + i * (l.group / 2), words);
+    u32 changed = 0, all = 0;
+#pragma unroll
+    for (int w = 0; w < 4; ++w)
+#pragma unroll 1
+      for (int c = 0; c < 8; ++c) {
+        const u32 code = words[w] >> (4 * c) & 7;
+        const u32 size = doubled_magnitude(code);
+        const u32 kept = beyond <= 0  ? size
+                         : beyond > 4 ? 0
+                                      : doubled_magnitude(rounded_code(code, beyond)) << beyond;
+        all += size * size;
+        changed += (kept - size) * (kept - size);
+      }
+    error += ldexp(static_cast<double>(changed), -2 * distance);
+    norm += ldexp(static_cast<double>(all), -2 * distance);
+  }
 }
 
 // Byte `byte` of a row's codes in a tile; `from` is the row's first. Codes beyond the matrix are such that
@@ -195,6 +259,11 @@ SW_DEVICE u32 tile_codes(const PackLayout& l, const u32* row, int column, int co
 // Puts code q of a register's into a lane's words: register `reg` of the MMA of 16 (or 32) columns number
 // `step`.
 SW_DEVICE void place_code(const PackLayout& l, int step, int reg, int q, u32 code, u32 (&out)[8]) {
+  if (l.encoding == PackEncoding::kE2M1Folded) {
+    const int high = reg / 2;
+    out[step * 2 + reg % 2] |= (code & 7) << (16 * high + 4 * q) | (code >> 3) << (8 * q + (high ? 3 : 7));
+    return;
+  }
   if (l.encoding != PackEncoding::kPlanes) {
     out[l.words == 4 ? step : step * 2 + reg / 2] |= fragment_bits(l.encoding, reg, q, code);
     return;
@@ -211,9 +280,15 @@ SW_DEVICE void place_code(const PackLayout& l, int step, int reg, int q, u32 cod
   }
 }
 
-// A lane's words of 16 rows (strip) by 64 columns (box).
-SW_DEVICE void lane_words(const PackLayout& l, const u32* codes, int strip, int box, int lane, u32 (&out)[8],
-                          bool& trouble) {
+// Of a folded weight: how far its group is below those that are exact.
+SW_DEVICE int binades_beyond(const PackParams& p, const PackLayout& l, int row, int column) {
+  if (row >= p.n || column >= p.k) return 0;
+  return p.row_lowered[row] - static_cast<int>(row_scales(p, row).scales[column / l.group]) - kFoldedDistance;
+}
+
+// A lane's words of 16 rows (strip) by 64 columns (box) of a tile.
+SW_DEVICE void lane_words(const PackParams& p, const PackLayout& l, int row_block, int tile, const u32* codes,
+                          int strip, int box, int lane, u32 (&out)[8], bool& trouble) {
   const int lanes = 32 / l.lane_bits, half = 4 * lanes;
   const u32 code_mask = (1u << l.bits) - 1;
   u32 infinite = 0;
@@ -226,14 +301,22 @@ SW_DEVICE void lane_words(const PackLayout& l, const u32* codes, int strip, int 
     for (int g = 0; g < kPackBlock / 8; ++g) {
       if (g >= kPackBlock / half) continue;
       const u32 group = tile_codes(l, row, box * kPackBlock + g * half + lane % 4 * lanes, lanes);
+      const int beyond = l.encoding == PackEncoding::kE2M1Folded
+                             ? binades_beyond(p, l, row_block * kPackBlock + strip * 16 + 8 * r + lane / 4,
+                                              tile * kPackTileColumns + box * kPackBlock + g * half)
+                             : 0;
       if (l.infinite < 128)
         infinite |= ((group & 0x7f7f7f7fu) + static_cast<u32>(128 - l.infinite) * 0x01010101u) &
                     (lanes == 2 ? 0x8080u : 0x80808080u);
 #pragma unroll
       for (int q = 0; q < 4; ++q)
-        if (q < lanes)
+        if (q < lanes) {
+          const u32 code = group >> (q * l.bits) & code_mask;
           place_code(l, g / 2, g % 2 * 2 + r, q,
-                     (group >> (q * l.bits) & code_mask) ^ static_cast<u32>(l.code_mask), out);
+                     l.encoding == PackEncoding::kE2M1Folded ? rounded_code(code, beyond)
+                                                             : code ^ static_cast<u32>(l.code_mask),
+                     out);
+        }
     }
   }
   trouble |= infinite != 0;
@@ -275,7 +358,7 @@ SW_DEVICE void pack_codes(const PackParams& p, const PackLayout& l, int row_bloc
     const int slab = column / l.slab_k, in_slab = column % l.slab_k / kPackBlock;
     if (slab >= p.slabs) return;
     u32 words[8];
-    lane_words(l, codes, strip, box, thread % 32, words, trouble);
+    lane_words(p, l, row_block, tile, codes, strip, box, thread % 32, words, trouble);
     store_lane(l, thread % 32, words,
                slab_words(p, l, row_block, slab) + (in_slab * 4 + strip) * 32 * l.words);
   }
@@ -290,7 +373,7 @@ SW_DEVICE u32 scale_word(const PackParams& p, const PackLayout& l, int row_block
   const int segment = planes ? l.segment : min(l.group, l.slab_k), segments = l.slab_k / segment;
   const bool is_zero = planes && at >= l.zero_word * 4;
   if (is_zero) at -= l.zero_word * 4;
-  int bytes = l.encoding == PackEncoding::kE2M1E8M0 ? 1 : 2;
+  int bytes = l.encoding == PackEncoding::kE2M1E8M0 || l.encoding == PackEncoding::kE2M1Folded ? 1 : 2;
   // The halves of a pair of the fragment layouts are padded apart, so that each has two bytes.
   const int half_bytes = planes ? 0 : l.scale_words * 2;
   if (planes) bytes = is_zero ? (l.zeros == PackZeros::kInteger ? 1 : 2) : number_bytes(l.stored_scale);
@@ -308,6 +391,9 @@ SW_DEVICE u32 scale_word(const PackParams& p, const PackLayout& l, int row_block
     u32 code;
     if (l.encoding == PackEncoding::kE2M1E8M0) {
       code = static_cast<u32>(max(static_cast<int>(from.scales[source]) + kScaleBias - lowered_of_matrix, 0));
+    } else if (l.encoding == PackEncoding::kE2M1Folded) {
+      const int distance = p.row_lowered[row] - static_cast<int>(from.scales[source]);
+      code = static_cast<u32>(8 * min(max(distance, 0), kFoldedDistance));
     } else if (l.encoding == PackEncoding::kInt4) {
       const float value = ldexpf(read_scale(l, from.scales, source), kScaleBias - lowered_of_matrix);
       const u32 bits = __float_as_uint(value);
@@ -342,11 +428,13 @@ SW_DEVICE void pack_scales(const PackParams& p, const PackLayout& l, int row_blo
   }
 }
 
-// Lane `lane` of `lanes` over the scales of a row: the largest scale and zero point. The result is trouble
+// Lane `lane` of `lanes` over the scales of a row: the largest scale and zero point; of folded weights the
+// largest scale and the smallest one's reciprocal, both of groups that are not zeros. The result is trouble
 // when one is not finite.
 SW_DEVICE bool scan_row(const PackParams& p, const PackLayout& l, int row, int lane, int lanes, float& scale,
                         float& zero) {
   const PackRow from = row_scales(p, row);
+  const u8* values = row_values(p, row);
   bool trouble = false;
   // Without groups these layouts only refuse NaN, which the factor shows.
   if (l.encoding != PackEncoding::kPlanes && l.group == 0) return false;
@@ -354,6 +442,10 @@ SW_DEVICE bool scan_row(const PackParams& p, const PackLayout& l, int row, int l
   for (int i = lane; i < p.columns; i += lanes) {
     const float value = read_scale(l, from.scales, i);
     trouble |= !is_finite(value);
+    if (l.encoding == PackEncoding::kE2M1Folded) {
+      if (is_zero_group(values + i * (l.group / 2))) continue;
+      zero = fmaxf(zero, number_value(PackNumber::kE8M0, 254u - from.scales[i]));
+    }
     scale = fmaxf(scale, fabsf(value));
     if (l.zeros == PackZeros::kFloat) {
       const float point = read_scale(l, from.zeros, i);
@@ -366,6 +458,10 @@ SW_DEVICE bool scan_row(const PackParams& p, const PackLayout& l, int row, int l
 
 SW_DEVICE float row_factor(const PackParams& p, const PackLayout& l, int row, bool& trouble) {
   if (row >= p.n) return 1;
+  if (l.encoding == PackEncoding::kE2M1Folded) {
+    const int largest = p.row_lowered[row];
+    return largest < 0 ? 1.0f : ldexpf(1, largest - kE8M0Bias - kFoldedShift);
+  }
   const PackRow from = row_scales(p, row);
   if (l.encoding != PackEncoding::kPlanes) {
     float factor = 1;

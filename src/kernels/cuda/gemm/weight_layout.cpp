@@ -11,6 +11,7 @@
 #include "formats/numeric/bit_stream.h"
 #include "formats/numeric/element_type.h"
 #include "formats/numeric/float16.h"
+#include "kernels/cuda/gemm/folded_layout.h"
 #include "kernels/cuda/gemm/plane_layout.h"
 #include "kernels/cuda/gemm/source_rows.h"
 
@@ -102,6 +103,7 @@ std::uint32_t encode_bits(Encoding encoding, const Place& at, std::uint32_t code
     case Encoding::kE4M3:
       return code << (16 * at.half + 8 * (at.reg & 1));
     case Encoding::kPlanes:
+    case Encoding::kE2M1Folded:
       break;
   }
   return 0;
@@ -120,6 +122,7 @@ std::uint8_t decode_bits(Encoding encoding, const Place& at, std::uint32_t word)
     case Encoding::kE4M3:
       return static_cast<std::uint8_t>(half >> (8 * (at.reg & 1)));
     case Encoding::kPlanes:
+    case Encoding::kE2M1Folded:
       break;
   }
   return 0;
@@ -174,6 +177,9 @@ WeightLayout weight_layout(const formats::WeightFormat& format, const formats::A
   const OperandChoice choice = weight_operand(format, activation);
   if (!choice.feasible) fail(ErrorCode::kUnsupported, "[pack] {}", choice.feasible.reason);
   const bool bf16 = choice.operand == Operand::kBF16;
+  if (choice.operand == Operand::kE4M3 && format == formats::WeightFormat::mxfp4() &&
+      accuracy == Accuracy::kDefault)
+    return folded_layout();
   WeightLayout layout;
   if (bf16 && format == formats::WeightFormat::mxfp4()) {
     layout.encoding = Encoding::kE2M1E8M0;
@@ -226,6 +232,10 @@ PackedHostWeight pack_weight(const WeightSource& source, const WeightLayout& lay
   packed.bytes.assign(shape.bytes, std::byte{0});
   if (layout.encoding == Encoding::kPlanes) {
     pack_planes(source, layout, packed);
+    return packed;
+  }
+  if (layout.encoding == Encoding::kE2M1Folded) {
+    pack_folded(source, layout, packed);
     return packed;
   }
 
@@ -294,6 +304,7 @@ UnpackedWeight unpack_weight(const formats::WeightFormat& format, const WeightLa
   SABREWING_CHECK(bytes.size() == shape.bytes, kCorrupt, "[unpack] {} bytes, {} expected", bytes.size(),
                   shape.bytes);
   if (layout.encoding == Encoding::kPlanes) return unpack_planes(format, layout, shape, bytes);
+  if (layout.encoding == Encoding::kE2M1Folded) return unpack_folded(layout, shape, bytes);
   UnpackedWeight out;
   out.codes.resize(static_cast<std::size_t>(shape.n * shape.k));
   out.scale_columns = layout.group > 0 ? shape.k / layout.group : 1;

@@ -19,10 +19,11 @@ namespace sabrewing::kernels::cuda {
 /// format needs it.
 struct WeightLayout {
   enum class Encoding : std::uint8_t {
-    kE2M1E8M0,  ///< scattered sign and magnitude bits; scale bytes hold the exponent that ends in BF16
-    kInt4,      ///< value + 8 in nibbles; BF16 group scales or none
-    kE4M3,      ///< bytes; scales per row or tensor only
-    kPlanes,    ///< everything else: device/decode_planes.cuh
+    kE2M1E8M0,    ///< scattered sign and magnitude bits; scale bytes hold the exponent that ends in BF16
+    kInt4,        ///< value + 8 in nibbles; BF16 group scales or none
+    kE4M3,        ///< bytes; scales per row or tensor only
+    kPlanes,      ///< everything else: device/decode_planes.cuh
+    kE2M1Folded,  ///< scales in the exponents of E4M3 operands: gemm/folded_layout.h
   };
   static constexpr std::uint32_t kVersion = 1;
   /// Of kPlanes: scales and zero points of the blocks.

@@ -143,9 +143,8 @@ SW_DEVICE void barrier_arrive(u32 barrier) {
 }
 // On the barrier at the same place in block `rank` of the cluster.
 SW_DEVICE void barrier_arrive_at(u32 barrier, u32 rank) {
-  asm volatile(
-      "mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(cluster_address(barrier, rank))
-      : "memory");
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(cluster_address(barrier, rank))
+               : "memory");
 }
 SW_DEVICE void barrier_wait(u32 barrier, u32 parity) {
   asm volatile(

@@ -89,8 +89,8 @@ int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
   if (formats.weight.zero_after) return 16;
   const bool grouped = formats.activation.group > 0;
   const bool segments = formats.weight.segment > 0 && formats.weight.segment < 128;
-  if (grouped && segments && formats.weight.operand == Operand::kInt8) return 16;
-  return grouped || segments ? 32 : 64;
+  if (grouped && formats.weight.operand == Operand::kInt8) return segments ? 16 : 32;
+  return segments || (grouped && formats.activation.group < 128) ? 32 : 64;
 }
 
 /// WGMMA with A from registers. The instruction names every accumulator register, so its text depends on the

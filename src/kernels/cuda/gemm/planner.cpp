@@ -211,9 +211,8 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
     const double outputs = static_cast<double>(shape.tokens) * shape.features();
     const double ends =
         kWgmmaUs + (shape.split > 1 ? kWgmmaSplitUs + kWgmmaReduceUs * outputs : kWgmmaStoreUs * outputs);
-    const double l2 =
-        (token_tiles * weight_bytes + feature_tiles / shape.share * m * k * 2 * element) / kWgmmaL2TbPerS *
-        1e-6;
+    const double l2 = (token_tiles * weight_bytes + feature_tiles / shape.share * m * k * 2 * element) /
+                      kWgmmaL2TbPerS * 1e-6;
     const double arithmetic = element * 2 * m * n * k / kTensorTflops * 1e-6;
     return std::max(waves * compute + (shape.split > 1 ? waves : 1) * ends,
                     std::max({memory, l2, arithmetic}) + kWgmmaBoundUs);

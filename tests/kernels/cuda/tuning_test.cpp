@@ -166,6 +166,13 @@ TEST(Tuning, PlansTakeTheTunedCandidate) {
   EXPECT_THAT(tuned.note, HasSubstr("slower when timed: " + all[0].shape.to_string() + " 7.2"));
   EXPECT_EQ(choose_kernel(h200(), desc, layout, 32, &table).tuned_us, 0);
 
+  // Faster with more rows: taken for fewer. Slower: not.
+  table.put(desc, 64, {all[9].shape.to_string(), all[9].scale_after, 6.25, {}});
+  table.put(desc, 96, {all[3].shape.to_string(), all[3].scale_after, 6.75, {}});
+  EXPECT_EQ(choose_kernel(h200(), desc, layout, 16, &table).shape, all[9].shape);
+  EXPECT_EQ(choose_kernel(h200(), desc, layout, 16, &table).tuned_us, 6.25);
+
+  table = TuningTable{};
   table.put(desc, 16, {"mma 7x7", false, 6.5, {}});
   const Candidate fallback = choose_kernel(h200(), desc, layout, 16, &table);
   EXPECT_EQ(fallback.shape, all[0].shape);

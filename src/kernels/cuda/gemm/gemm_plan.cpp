@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -40,17 +41,29 @@ Candidate choose_kernel(const DeviceModel& device, const GemmDesc& desc, const W
       text += fmt::format("{}{} {:.1f}", text.empty() ? fmt::format("slower {}: ", how) : ", ", kernel, us);
     return text;
   };
-  if (const TunedChoice* tuned = tuning == nullptr ? nullptr : tuning->find(desc, m)) {
-    for (Candidate& candidate : candidates(device, problem, kEveryCandidate)) {
-      if (candidate.shape.to_string() != tuned->kernel || candidate.scale_after != tuned->scale_after)
-        continue;
-      candidate.tuned_us = tuned->us;
-      add(slower("when timed", tuned->slower));
-      add(families_left_out(device, problem));
-      candidate.note = std::move(note);
-      return std::move(candidate);
+  if (const TunedChoice* own = tuning == nullptr ? nullptr : tuning->find(desc, m)) {
+    std::vector<Candidate> all = candidates(device, problem, kEveryCandidate);
+    const TunedChoice* best = nullptr;
+    Candidate* chosen = nullptr;
+    // A kernel takes no longer for fewer rows: what was faster with more of them is taken.
+    for (const std::int64_t timed : gemm_intervals()) {
+      const TunedChoice* choice = timed < m ? nullptr : tuning->find(desc, timed);
+      if (choice == nullptr || (best != nullptr && choice->us >= best->us)) continue;
+      const auto found = std::find_if(all.begin(), all.end(), [&](const Candidate& candidate) {
+        return candidate.shape.to_string() == choice->kernel && candidate.scale_after == choice->scale_after;
+      });
+      if (found == all.end()) continue;
+      best = choice;
+      chosen = &*found;
     }
-    add(fmt::format("the tuned \"{}\" is no candidate any more", tuned->kernel));
+    if (chosen != nullptr) {
+      chosen->tuned_us = best->us;
+      add(slower("when timed", best->slower));
+      add(families_left_out(device, problem));
+      chosen->note = std::move(note);
+      return std::move(*chosen);
+    }
+    add(fmt::format("the tuned \"{}\" is no candidate any more", own->kernel));
   }
   std::vector<Candidate> list = candidates(device, problem, kExplained);
   SABREWING_CHECK(!list.empty(), kUnsupported, "[gemm] no kernel for {}", device.architecture.to_string());

@@ -145,7 +145,10 @@ bool considers_mma(const DeviceModel& device, const GemmProblem& problem) {
 }
 
 bool considers_wgmma(const DeviceModel& device, const GemmProblem& problem) {
-  return device.architecture.number == 90 && problem.m >= kMinWgmmaTokens;
+  const Operand operand = problem.formats.weight.operand;
+  // FP8 by mma.sync takes longer than by WGMMA at few tokens of large matrices; INT8 does not.
+  const bool fp8 = operand == Operand::kE4M3 || operand == Operand::kE5M2;
+  return device.architecture.number == 90 && (fp8 || problem.m >= kMinWgmmaTokens);
 }
 
 }  // namespace

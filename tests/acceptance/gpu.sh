@@ -289,8 +289,11 @@ for section in $sections; do
   "section_$section"
   echo "      section $section: $((SECONDS - begin)) s"
 done
+IFS=, read -r device driver < <(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null)
+commit=$(git -C "$repository" rev-parse HEAD 2>/dev/null)
 {
-  printf '{"claims": [\n'
+  printf '{"machine": {"device": %s, "driver": %s}, "commit": %s,\n "claims": [\n' "$(quoted "${device:-}")" \
+    "$(quoted "${driver# }")" "$(quoted "$commit")"
   sed '$!s/$/,/' "$out/claims.jsonl"
   printf ']}\n'
 } >"$out/summary.json"

@@ -159,8 +159,8 @@ int run(const Options& options) {
             errors = cell.check(kernel, m, output, !options.no_overlap);
             worst = std::max(worst, errors.frobenius);
             worst_p999 = std::max(worst_p999, errors.p999);
-            if (!(errors.frobenius <= error_bound(cell.layout(), c.scale_after, output)) ||
-                (m * n >= kEnoughOutputs && !(errors.p999 <= 0.01)))
+            if (!errors.within(error_bound(cell.layout(), c.scale_after, output)) ||
+                (m * n >= kEnoughOutputs && !errors.tails_within_bound()))
               fail(ErrorCode::kInternal, "error {:.2e}, p99.9 {:.2e}", errors.frobenius, errors.p999);
             if (options.check_only) continue;
             us = bench.time(

@@ -289,9 +289,13 @@ GemmErrors GemmCell::check(const std::function<void(void* y, bool second)>& enqu
   jit::copy_to_host(std::as_writable_bytes(std::span(&differences, 1)), count.data(), bench_.stream());
   jit::synchronize(bench_.stream());
   SABREWING_CHECK(differences == 0, kInternal, "[check] two runs differ in {} words", differences);
-  double error = 0, norm = 0;
-  std::vector<double> relative;
+  const formats::ElementType type = output == DType::kF32   ? formats::kFP32
+                                    : output == DType::kF16 ? formats::kFP16
+                                                            : formats::kBF16;
+  double error = 0, least = 0, norm = 0;
+  std::vector<double> relative, least_relative;
   relative.reserve(got.size());
+  least_relative.reserve(got.size());
   for (std::int64_t t = 0; t < m; ++t) {
     double row_norm = 0;
     for (int i = 0; i < row_count_; ++i)
@@ -303,11 +307,17 @@ GemmErrors GemmCell::check(const std::function<void(void* y, bool second)>& enqu
       const double d = std::isfinite(got[e]) ? got[e] - expected_[e] : 1e30;
       error += d * d;
       relative.push_back(std::abs(d) / rms);
+      const double rounding = formats::decode(type, formats::encode(type, expected_[e])) - expected_[e];
+      least += rounding * rounding;
+      least_relative.push_back(std::abs(rounding) / rms);
     }
   }
-  const std::size_t at = relative.size() * 999 / 1000;
-  std::nth_element(relative.begin(), relative.begin() + static_cast<std::ptrdiff_t>(at), relative.end());
-  return {std::sqrt(error / norm), relative[at]};
+  const auto tail = [](std::vector<double>& values) {
+    const auto at = values.begin() + static_cast<std::ptrdiff_t>(values.size() * 999 / 1000);
+    std::nth_element(values.begin(), at, values.end());
+    return *at;
+  };
+  return {std::sqrt(error / norm), tail(relative), std::sqrt(least / norm), tail(least_relative)};
 }
 
 GemmErrors GemmCell::check(const GemmKernel& kernel, std::int64_t m, DType output, bool overlap) {

@@ -53,6 +53,14 @@ class BenchDevice {
 struct GemmErrors {
   double frobenius = 0;  ///< relative, against float64
   double p999 = 0;       ///< 99.9th percentile of |error| over the root mean square of the reference's token
+  /// The same of the reference rounded to the output's type: no kernel can have less, and of few outputs it
+  /// can be more than the bound.
+  double least_frobenius = 0;
+  double least_p999 = 0;
+
+  bool within(double bound) const { return frobenius <= bound || frobenius <= 1.02 * least_frobenius; }
+  /// 1 % where rounding allows it.
+  bool tails_within_bound() const { return p999 <= 0.01 || p999 <= 1.02 * least_p999; }
 };
 
 /// The largest relative Frobenius error that a kernel may have.

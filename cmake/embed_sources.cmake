@@ -13,5 +13,6 @@ function(sabrewing_embed target symbol)
             "-DFILES=${ARGN}" -P "${PROJECT_SOURCE_DIR}/cmake/embed_script.cmake"
     DEPENDS ${depends} "${PROJECT_SOURCE_DIR}/cmake/embed_script.cmake"
     VERBATIM)
+  set_source_files_properties("${out}" PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   target_sources(${target} PRIVATE "${out}")
 endfunction()

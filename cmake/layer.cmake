@@ -1,9 +1,19 @@
+# sabrewing_unity(TARGET): with SABREWING_UNITY the target's files are compiled in groups, each header once a group.
+function(sabrewing_unity target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${SABREWING_UNITY} UNITY_BUILD_BATCH_SIZE 8)
+  # GCC's warning about types of an anonymous namespace is meant for headers, and takes the group's files for such.
+  if(SABREWING_UNITY AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
+  endif()
+endfunction()
+
 # sabrewing_layer(NAME SOURCES ... [DEPENDS layer|target ...] [PRIVATE_DEPENDS ...]): one static library per layer.
 function(sabrewing_layer name)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
   add_library(sabrewing_${name} STATIC ${arg_SOURCES})
   target_include_directories(sabrewing_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(sabrewing_${name} PUBLIC ${arg_DEPENDS} PRIVATE sabrewing_warnings ${arg_PRIVATE_DEPENDS})
+  sabrewing_unity(sabrewing_${name})
 endfunction()
 
 # sabrewing_test(NAME SOURCES ... DEPENDS ... [LABELS fast|slow|gpu]): one GoogleTest binary, one CTest entry.

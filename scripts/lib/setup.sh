@@ -145,6 +145,10 @@ configure() {
   if [ ! -f "$cache" ] && command -v ccache >/dev/null; then
     set -- -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache "$@"
   fi
+  # Half the time of a whole build. The other presets compile each file alone, which shows that it can.
+  if [ ! -f "$cache" ] && [ "$preset" = release ]; then
+    set -- -DSABREWING_UNITY=ON "$@"
+  fi
   local output
   output=$(cd "$root" && cmake --preset "$preset" "${fresh[@]}" "$@" 2>&1) || {
     printf '%s\n' "$output" >&2

@@ -14,7 +14,7 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct BenchArguments {
   ModelOptions model;
   engine::LatencyOptions latency;
   bool json = false;
@@ -26,7 +26,7 @@ std::size_t peak_memory() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
-int bench_latency(const Options& options) {
+int bench_latency(const BenchArguments& options) {
   engine::LoadedModel model = load_model(options.model, options.json);
   engine::GeneratorOptions generator_options = options.model.generator_options();
   if (generator_options.max_context == 0)
@@ -127,7 +127,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_bench_serve(*command, action);
   add_bench_throughput(*command, action);
   command->footer("Examples:\n  sabrewing bench kernel --json\n  sabrewing bench latency MODEL --threads 1");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchArguments>();
   CLI::App* latency =
       command->add_subcommand("latency", "Time prefill and decode of one sequence with random ids");
   options->model.add_to(*latency);

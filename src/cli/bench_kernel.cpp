@@ -11,9 +11,7 @@
 namespace sabrewing::cli {
 namespace {
 
-constexpr std::size_t kShapesLimit = std::size_t{1} << 20;
-
-struct Options {
+struct BenchKernelArguments {
   CLI::App* command = nullptr;
   std::string device = "cpu";
   std::string shapes;
@@ -33,13 +31,13 @@ struct Options {
 };
 
 /// Flags of the other device are mistakes, not wishes to be dropped.
-void refuse_flags(const Options& options, std::initializer_list<const char*> flags) {
+void refuse_flags(const BenchKernelArguments& options, std::initializer_list<const char*> flags) {
   for (const char* flag : flags)
     if (options.command->count(flag) > 0)
       fail(ErrorCode::kInvalidArgument, "[bench] {} has no meaning with --device {}", flag, options.device);
 }
 
-int bench_quantizers(const Options& options) {
+int bench_quantizers(const BenchKernelArguments& options) {
   namespace cuda = kernels::cuda;
   refuse_flags(options, {"--cpu-tier", "--threads", "--passes", "--rotate-mb", "--check", "--weights",
                          "--activations", "--shapes", "--burst-from", "--explain"});
@@ -79,7 +77,7 @@ int bench_quantizers(const Options& options) {
   return result.complete && wrong == 0 ? 0 : 1;
 }
 
-int bench_cuda(const Options& options) {
+int bench_cuda(const BenchKernelArguments& options) {
   namespace cuda = kernels::cuda;
   if (!options.quantize.empty()) return bench_quantizers(options);
   refuse_flags(options, {"--k"});
@@ -123,7 +121,7 @@ int bench_cuda(const Options& options) {
   return result.complete ? 0 : 1;
 }
 
-int bench_cpu(const Options& options) {
+int bench_cpu(const BenchKernelArguments& options) {
   namespace cpu = kernels::cpu;
   refuse_flags(options,
                {"--weights", "--activations", "--m", "--k", "--quantize", "--burst-from", "--explain"});
@@ -151,14 +149,14 @@ int bench_cpu(const Options& options) {
   return failures.empty() ? 0 : 1;
 }
 
-int bench_kernel(const Options& options) {
+int bench_kernel(const BenchKernelArguments& options) {
   return options.device == "cuda" ? bench_cuda(options) : bench_cpu(options);
 }
 
 }  // namespace
 
 void add_bench_kernel(CLI::App& bench, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchKernelArguments>();
   CLI::App* command = bench.add_subcommand("kernel", "Time matrix products beside the machine's own rates");
   options->command = command;
   add_flag_option(*command, "--device", options->device, "Where: cpu or cuda")

@@ -17,7 +17,7 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct BenchServeArguments {
   std::string base_url = "http://127.0.0.1:8000";
   std::string backend = "openai";
   std::string endpoint;
@@ -54,7 +54,7 @@ std::vector<std::string> split(const std::string& list) {
   return parts;
 }
 
-ServeReport make_report(const Options& options) {
+ServeReport make_report(const BenchServeArguments& options) {
   ServeReport report;
   report.metrics = split(options.percentile_metrics);
   for (const std::string& metric : report.metrics)
@@ -75,7 +75,7 @@ ServeReport make_report(const Options& options) {
 
 class Benchmark {
  public:
-  explicit Benchmark(const Options& options)
+  explicit Benchmark(const BenchServeArguments& options)
       : options_(options),
         client_({parse_base_url(options.base_url), options.api_key}),
         extra_(options.extra_body.empty() ? Json::object() : parse_json(options.extra_body, "--extra-body")) {
@@ -241,7 +241,7 @@ class Benchmark {
     SABREWING_CHECK(!out.fail(), kIo, "[bench serve] cannot write {}", file.string());
   }
 
-  const Options& options_;
+  const BenchServeArguments& options_;
   HttpClient client_;
   Json extra_;
   std::string endpoint_;
@@ -253,7 +253,7 @@ class Benchmark {
 }  // namespace
 
 void add_bench_serve(CLI::App& bench, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchServeArguments>();
   CLI::App* command = bench.add_subcommand("serve", "Load a running server and time its answers");
   const auto count = [&](const char* flag, std::int64_t& value, std::int64_t least, const char* help) {
     add_flag_option(*command, flag, value, help)

@@ -9,7 +9,7 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct BenchThroughputArguments {
   ModelOptions model;
   engine::ThroughputOptions throughput;
   std::int64_t max_num_seqs = 256;
@@ -17,7 +17,7 @@ struct Options {
   bool json = false;
 };
 
-int bench_throughput(const Options& options) {
+int bench_throughput(const BenchThroughputArguments& options) {
   engine::LoadedModel model = load_model(options.model, options.json);
   engine::EngineOptions engine_options;
   engine_options.max_context = options.model.max_context;
@@ -59,7 +59,7 @@ int bench_throughput(const Options& options) {
 }  // namespace
 
 void add_bench_throughput(CLI::App& bench, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchThroughputArguments>();
   CLI::App* command = bench.add_subcommand("throughput", "Time many requests at once with random ids");
   options->model.add_to(*command);
   const auto add = [&](const char* flag, std::int64_t& value, const char* help) {

@@ -10,13 +10,13 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct CacheArguments {
   std::string folder;
   std::string archive;
   bool json = false;
 };
 
-std::filesystem::path folder_of(const Options& options) {
+std::filesystem::path folder_of(const CacheArguments& options) {
   if (!options.folder.empty()) return options.folder;
   const auto folder = jit::CubinCache::default_folder();
   SABREWING_CHECK(folder.has_value(), kInvalidArgument,
@@ -24,7 +24,7 @@ std::filesystem::path folder_of(const Options& options) {
   return *folder;
 }
 
-int list(const Options& options) {
+int list(const CacheArguments& options) {
   const std::filesystem::path folder = folder_of(options);
   const std::vector<jit::CacheListing> entries = jit::list_cache(folder);
   std::uint64_t bytes = 0;
@@ -52,7 +52,7 @@ int list(const Options& options) {
   return 0;
 }
 
-int clear(const Options& options) {
+int clear(const CacheArguments& options) {
   const std::filesystem::path folder = folder_of(options);
   const jit::CacheRemoval removal = jit::clear_cache(folder);
   fmt::print("removed {} kernels, {}, from {}\n", removal.entries, format_bytes(removal.bytes),
@@ -71,7 +71,7 @@ int report(const jit::CacheTransfer& transfer, const char* verb) {
 }  // namespace
 
 void add_cache(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<CacheArguments>();
   CLI::App* command = app.add_subcommand("cache", "Look after the folder of compiled GPU kernels");
   command->require_subcommand(1);
   const auto add = [&](const char* name, const char* help, const std::function<int()>& what) {

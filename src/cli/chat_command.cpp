@@ -11,7 +11,7 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct ChatArguments {
   ModelOptions model;
   SamplingOptions sampling;
   ChatOptions chat;
@@ -19,7 +19,7 @@ struct Options {
 
 constexpr char kHelp[] = "/reset forgets the conversation, /exit or Ctrl-D ends; Ctrl-C stops an answer\n";
 
-int chat(const Options& options) {
+int chat(const ChatArguments& options) {
   engine::LoadedModel model = load_model(options.model, false);
   SABREWING_CHECK(model.tokenizer != nullptr && model.chat_templates.has_value(), kNotFound,
                   "[chat] {} has no tokenizer or no chat template", options.model.model);
@@ -74,7 +74,7 @@ int chat(const Options& options) {
 }  // namespace
 
 void add_chat(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ChatArguments>();
   CLI::App* command = app.add_subcommand("chat", "Talk with a model");
   options->model.add_to(*command);
   options->chat.add_to(*command, options->model);

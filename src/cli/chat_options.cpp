@@ -10,7 +10,7 @@
 namespace sabrewing::cli {
 namespace {
 
-constexpr std::size_t kFileLimit = std::size_t{16} << 20;
+constexpr std::size_t kToolFileLimit = std::size_t{16} << 20;
 constexpr std::string_view kDim = "\033[2m";
 constexpr std::string_view kPlain = "\033[0m";
 
@@ -56,7 +56,7 @@ text::ChatRequest ChatOptions::request(const OrderedJson& messages) const {
   if (!system.empty()) request.messages.push_back({{"role", "system"}, {"content", system}});
   request.messages.insert(request.messages.end(), messages.begin(), messages.end());
   if (!tools.empty())
-    request.tools = parse_argument(read_text_file(tools, kFileLimit), tools, OrderedJson::value_t::array,
+    request.tools = parse_argument(read_text_file(tools, kToolFileLimit), tools, OrderedJson::value_t::array,
                                    "a JSON list of tools");
   if (!template_kwargs.empty())
     request.kwargs =

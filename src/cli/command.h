@@ -28,6 +28,9 @@ void add_cache(CLI::App& app, Action& action);
 void add_tune(CLI::App& app, Action& action);
 void add_serve(CLI::App& app, Action& action);
 
+/// Bytes of a file of kernel sizes, at most.
+inline constexpr std::size_t kShapesLimit = std::size_t{1} << 20;
+
 /// The environment variable of a flag: "--max-tokens" is SABREWING_MAX_TOKENS.
 std::string environment_name(const std::string& flag);
 

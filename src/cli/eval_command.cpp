@@ -13,7 +13,7 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct EvalArguments {
   ModelOptions model;
   std::string task;
   std::int64_t limit = 0;
@@ -28,8 +28,9 @@ struct Options {
 using Done = std::function<bool(const engine::EvalResult&)>;
 
 /// Asks a running server through chat completions. `model` becomes the name that it was asked for.
-engine::EvalResult ask_server(const Options& options, const std::vector<engine::EvalQuestion>& questions,
-                              std::string& model, const Done& done) {
+engine::EvalResult ask_server(const EvalArguments& options,
+                              const std::vector<engine::EvalQuestion>& questions, std::string& model,
+                              const Done& done) {
   HttpClient client({parse_base_url(options.base_url), options.api_key});
   model = options.served_model.empty() ? first_served_model(client) : options.served_model;
   engine::EvalResult result;
@@ -67,7 +68,7 @@ engine::EvalResult ask_server(const Options& options, const std::vector<engine::
   return result;
 }
 
-int evaluate(const Options& options) {
+int evaluate(const EvalArguments& options) {
   std::vector<engine::EvalQuestion> questions = engine::read_questions(options.task);
   if (options.limit > 0)
     questions.resize(std::min(questions.size(), static_cast<std::size_t>(options.limit)));
@@ -138,7 +139,7 @@ int evaluate(const Options& options) {
 }  // namespace
 
 void add_eval(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalArguments>();
   CLI::App* command =
       app.add_subcommand("eval", "Score a model on questions with numeric answers (GSM8K style)");
   options->model.add_to(*command);

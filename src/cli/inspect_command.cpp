@@ -7,12 +7,12 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct InspectArguments {
   ModelOptions model;
   bool json = false;
 };
 
-int inspect(const Options& options) {
+int inspect(const InspectArguments& options) {
   const engine::LoadedModel model = engine::open_model(options.model.load_options());
   const models::DecoderSpec& spec = model.decoder->spec();
   const engine::GeneratorOptions generator = options.model.generator_options();
@@ -80,7 +80,7 @@ int inspect(const Options& options) {
 }  // namespace
 
 void add_inspect(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectArguments>();
   CLI::App* command =
       app.add_subcommand("inspect", "Show architecture, formats, kernels and memory without reading weights");
   options->model.add_to(*command);

@@ -10,7 +10,7 @@
 namespace sabrewing::cli {
 namespace {
 
-constexpr int kWidth = 30;
+constexpr int kBarWidth = 30;
 
 bool is_numeric(const std::string& cell) {
   return !cell.empty() && cell.find_first_not_of("0123456789.,-+%e ") == std::string::npos;
@@ -30,9 +30,9 @@ void ProgressBar::update(std::uint64_t done, std::uint64_t total, const std::str
   const auto permille = static_cast<int>(std::min<std::uint64_t>(done, total) * 1000 / total);
   if (permille == last_permille_) return;
   last_permille_ = permille;
-  const int filled = permille * kWidth / 1000;
+  const int filled = permille * kBarWidth / 1000;
   const std::string bar = std::string(static_cast<std::size_t>(filled), '#') +
-                          std::string(static_cast<std::size_t>(kWidth - filled), '.');
+                          std::string(static_cast<std::size_t>(kBarWidth - filled), '.');
   std::fputs(fmt::format("\r{} [{}] {:3}% {}\x1b[K", label_, bar, permille / 10, note).c_str(), stderr);
   std::fflush(stderr);
 }

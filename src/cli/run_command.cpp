@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kInputLimit = std::size_t{64} << 20;
 
-struct Options {
+struct RunArguments {
   ModelOptions model;
   SamplingOptions sampling;
   ChatOptions chat;
@@ -63,7 +63,7 @@ struct Input {
   std::unique_ptr<text::ChatParser> parser;  ///< null: the answer is taken as it is
 };
 
-Input make_input(const Options& options, const engine::LoadedModel& model) {
+Input make_input(const RunArguments& options, const engine::LoadedModel& model) {
   OrderedJson messages;
   if (!options.messages.empty()) {
     messages = read_messages(options.messages);
@@ -80,7 +80,7 @@ Input make_input(const Options& options, const engine::LoadedModel& model) {
   return input;
 }
 
-int run(const Options& options) {
+int run(const RunArguments& options) {
   if (!options.has_prompt && options.messages.empty())
     SABREWING_CHECK(::isatty(STDIN_FILENO) == 0, kInvalidArgument,
                     "[run] give --prompt TEXT, --messages FILE, or a prompt on standard input");
@@ -135,7 +135,7 @@ int run(const Options& options) {
 }  // namespace
 
 void add_run(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RunArguments>();
   CLI::App* command = app.add_subcommand("run", "Answer one prompt");
   options->model.add_to(*command);
   CLI::Option* prompt = add_flag_option(*command, "--prompt", options->prompt,

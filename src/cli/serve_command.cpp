@@ -16,7 +16,7 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct ServeArguments {
   ModelOptions model;
   engine::EngineOptions engine;
   server::HttpLimits http;
@@ -72,7 +72,7 @@ void raise_descriptor_limit(server::HttpLimits& limits) {
 }
 
 /// Parsers asked for, else those that fit the model.
-void choose_parsers(const Options& options, const engine::LoadedModel& model,
+void choose_parsers(const ServeArguments& options, const engine::LoadedModel& model,
                     server::ServiceOptions& service) {
   const auto check = [](const char* flag, const std::string& name, const std::vector<std::string>& known) {
     SABREWING_CHECK(name.empty() || name == "auto" || name == "none" ||
@@ -96,8 +96,8 @@ void choose_parsers(const Options& options, const engine::LoadedModel& model,
   if (model.tokenizer == nullptr) service.tool_parser = service.reasoning_parser = "";
 }
 
-void print_table(const Options& options, const engine::LoadedModel& model, const engine::Engine& engine,
-                 const server::ServiceOptions& service) {
+void print_table(const ServeArguments& options, const engine::LoadedModel& model,
+                 const engine::Engine& engine, const server::ServiceOptions& service) {
   const models::DecoderSpec& spec = model.decoder->spec();
   std::vector<std::vector<std::string>> table{{"module", "matrices", "format", "bytes", "kernel"}};
   for (const models::ModuleReport& m : model.modules)
@@ -125,7 +125,8 @@ void print_table(const Options& options, const engine::LoadedModel& model, const
 }
 
 /// What --gpu-memory-utilization leaves to this process; nothing without it.
-std::optional<engine::MemoryShare> memory_share(const Options& options, const kernels::Backend& backend) {
+std::optional<engine::MemoryShare> memory_share(const ServeArguments& options,
+                                                const kernels::Backend& backend) {
   if (!options.memory_share) return std::nullopt;
   const std::optional<kernels::DeviceMemory> memory = backend.memory();
   SABREWING_CHECK(
@@ -136,7 +137,7 @@ std::optional<engine::MemoryShare> memory_share(const Options& options, const ke
   return engine::MemoryShare(*options.memory_share, *memory);
 }
 
-int serve(Options options) {
+int serve(ServeArguments options) {
   set_log_level(options.log_level);
   SABREWING_CHECK(options.kv_cache_dtype == "auto", kUnsupported,
                   "[serve] --kv-cache-dtype {} is not supported: auto (what the backend computes with)",
@@ -175,7 +176,7 @@ int serve(Options options) {
   return 0;
 }
 
-void add_engine_flags(CLI::App& command, Options& options) {
+void add_engine_flags(CLI::App& command, ServeArguments& options) {
   const auto add = [&](const char* flag, auto& value, std::int64_t most, const char* help) {
     add_flag_option(command, flag, value, help)
         ->check(CLI::Range(std::int64_t{1}, most))
@@ -211,7 +212,7 @@ void add_engine_flags(CLI::App& command, Options& options) {
 }  // namespace
 
 void add_serve(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ServeArguments>();
   CLI::App* command = app.add_subcommand("serve", "Serve a model over HTTP with OpenAI's API");
   options->model.add_to(*command);
   // The engine's own flag says what it means here.

@@ -9,7 +9,7 @@
 namespace sabrewing::cli {
 namespace {
 
-constexpr std::size_t kFileLimit = std::size_t{1} << 30;
+constexpr std::size_t kLoadFileLimit = std::size_t{1} << 30;
 
 /// The answer of one of the tokenizer routes, as an object.
 Json ask_tokenizer(HttpClient& client, const char* target, const Json& body) {
@@ -122,7 +122,7 @@ class PromptMaker {
   }
 
   std::vector<ServePrompt> read_file() const {
-    const std::string text = read_text_file(options_.file, kFileLimit);
+    const std::string text = read_text_file(options_.file, kLoadFileLimit);
     std::vector<ServePrompt> prompts;
     std::size_t line_number = 0;
     for (std::size_t at = 0;

@@ -13,11 +13,10 @@ namespace {
 
 namespace cuda = kernels::cuda;
 
-constexpr std::size_t kShapesLimit = std::size_t{1} << 20;
 // A choice may be so much slower than the best of its candidates when they are timed again.
 constexpr double kRerunTolerance = 1.03;
 
-struct Options {
+struct TuneArguments {
   std::string shapes;
   std::vector<std::string> weights;
   std::vector<std::string> activations;
@@ -47,7 +46,7 @@ Json json_of(const cuda::TuneRow& row) {
           {"slower", std::move(slower)}};
 }
 
-int tune(const Options& options) {
+int tune(const TuneArguments& options) {
   cuda::TuneOptions tuning;
   tuning.cases = options.shapes.empty() ? cuda::default_gemm_bench_cases()
                                         : cuda::parse_gemm_bench_cases(
@@ -116,7 +115,7 @@ int tune(const Options& options) {
 }  // namespace
 
 void add_tune(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TuneArguments>();
   CLI::App* command = app.add_subcommand("tune", "Time matrix kernels on this GPU and keep the choices");
   add_flag_option(*command, "--shapes", options->shapes,
                   "JSON file like bench/shapes_cuda.json, which is built in");

@@ -8,13 +8,13 @@
 namespace sabrewing::cli {
 namespace {
 
-struct Options {
+struct VerifyArguments {
   ModelOptions model;
   std::string reference;
   bool json = false;
 };
 
-int verify(const Options& options) {
+int verify(const VerifyArguments& options) {
   const engine::ReferenceFile reference = engine::read_reference(options.reference);
   engine::LoadedModel model = load_model(options.model, options.json);
   engine::Generator generator(model, options.model.generator_options());
@@ -86,7 +86,7 @@ int verify(const Options& options) {
 }  // namespace
 
 void add_verify(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<VerifyArguments>();
   CLI::App* command =
       app.add_subcommand("verify", "Compare a model with an independent reference's logits and tokens");
   options->model.add_to(*command);

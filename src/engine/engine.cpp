@@ -22,7 +22,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kDefaultContext = 32768;
 constexpr std::int64_t kPromptLogitRows = 64;
 constexpr int kMostSamplingThreads = 4;
 /// Logits of a step from which waking other threads costs less than it saves.

@@ -14,7 +14,7 @@
 namespace sabrewing::engine {
 
 struct EngineOptions {
-  /// Longest prompt and answer together. 0: what the model and the cache allow, at most 32768.
+  /// Longest prompt and answer together. 0: what the model and the cache allow, at most `kDefaultContext`.
   std::int64_t max_context = 0;
   std::int64_t max_num_seqs = 256;             ///< requests in one step
   std::int64_t max_num_batched_tokens = 2048;  ///< tokens in one step, >= max_num_seqs

@@ -14,7 +14,7 @@
 namespace sabrewing::engine {
 namespace {
 
-constexpr std::size_t kFileLimit = std::size_t{256} << 20;
+constexpr std::size_t kQuestionFileLimit = std::size_t{256} << 20;
 constexpr char kInvalid[] = "[invalid]";
 
 std::string normalise(std::string text) {
@@ -52,7 +52,7 @@ std::string answer_content(const LoadedModel& model, const std::string& prompt,
 }  // namespace
 
 std::vector<EvalQuestion> read_questions(const std::filesystem::path& file) {
-  const std::string text = read_text_file(file, kFileLimit);
+  const std::string text = read_text_file(file, kQuestionFileLimit);
   std::vector<EvalQuestion> questions;
   std::size_t line_number = 0;
   for (std::size_t at = 0; at < text.size();) {

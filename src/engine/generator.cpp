@@ -9,11 +9,6 @@
 #include "text/detokenizer.h"
 
 namespace sabrewing::engine {
-namespace {
-
-constexpr std::int64_t kDefaultContext = 32768;
-
-}  // namespace
 
 std::int64_t Generator::context_tokens(const LoadedModel& model, const GeneratorOptions& options) {
   const std::int64_t longest = model.decoder->spec().max_positions;

@@ -34,7 +34,7 @@ struct GeneratedToken {
 using TokenCallback = std::function<bool(const GeneratedToken&)>;
 
 struct GeneratorOptions {
-  std::int64_t max_context = 0;  ///< 0: the model's, at most 32768
+  std::int64_t max_context = 0;  ///< 0: the model's, at most `kDefaultContext`
   std::int64_t block_size = 16;
   std::int64_t prefill_chunk = 512;
 };

@@ -14,6 +14,9 @@
 
 namespace sabrewing::engine {
 
+/// Longest prompt and answer together where none is asked for, the model allowing it.
+inline constexpr std::int64_t kDefaultContext = 32768;
+
 /// Counts up from 1 in the order of submission; never used twice.
 using RequestId = std::uint64_t;
 

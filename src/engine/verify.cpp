@@ -9,7 +9,7 @@
 namespace sabrewing::engine {
 namespace {
 
-constexpr std::size_t kFileLimit = std::size_t{256} << 20;
+constexpr std::size_t kReferenceFileLimit = std::size_t{256} << 20;
 
 template <typename T>
 std::vector<T> numbers(const OrderedJson& object, const char* key, const std::string& where, bool required) {
@@ -66,7 +66,7 @@ void check_text(const LoadedModel& model, const ReferenceCase& reference, CaseRe
 
 ReferenceFile read_reference(const std::filesystem::path& file) {
   const std::string where = file.string();
-  const OrderedJson json = parse_ordered_json(read_text_file(file, kFileLimit), where);
+  const OrderedJson json = parse_ordered_json(read_text_file(file, kReferenceFileLimit), where);
   SABREWING_CHECK(json.is_object(), kCorrupt, "[verify] {}: expected a JSON object", where);
   ReferenceFile reference;
   if (const auto field = json.find("ignore_eos"); field != json.end()) {

@@ -10,7 +10,7 @@ namespace sabrewing::server {
 namespace {
 
 using Spec = text::GrammarSpec;
-using Kind = ToolChoice::Kind;
+using ChoiceKind = ToolChoice::Kind;
 
 // Elements of xgrammar's structural tags.
 
@@ -36,7 +36,7 @@ std::vector<OrderedJson> callable(const ToolChoice& choice) {
   std::vector<OrderedJson> functions;
   for (const OrderedJson& tool : choice.tools) {
     const OrderedJson& function = tool.at("function");
-    if (choice.kind == Kind::kNamed && function.at("name") != choice.name) continue;
+    if (choice.kind == ChoiceKind::kNamed && function.at("name") != choice.name) continue;
     functions.push_back(function);
   }
   return functions;
@@ -93,7 +93,7 @@ OrderedJson mistral_calls(const Service& service, const std::vector<OrderedJson>
 OrderedJson forced_calls(const Service& service, const ToolChoice& choice) {
   const std::string& parser = service.options().tool_parser;
   const std::vector<OrderedJson> functions = callable(choice);
-  const bool parallel = choice.parallel_calls && choice.kind != Kind::kNamed;
+  const bool parallel = choice.parallel_calls && choice.kind != ChoiceKind::kNamed;
   if (parser == "hermes" || parser == "qwen3_json") return hermes_calls(service, functions, parallel);
   if (parser == "qwen3_coder" || parser == "qwen3_xml") return coder_calls(service, functions, parallel);
   if (parser == "mistral") return mistral_calls(service, functions, parallel);
@@ -157,7 +157,7 @@ OrderedJson harmony(const Service& service, const ToolChoice& choice,
                                   constant("assistant")})}};
   };
   OrderedJson endings = OrderedJson::array();
-  if (choice.kind != Kind::kNone) {
+  if (choice.kind != ChoiceKind::kNone) {
     OrderedJson calls = OrderedJson::array();
     for (const OrderedJson& function : callable(choice))
       calls.push_back(
@@ -166,7 +166,7 @@ OrderedJson harmony(const Service& service, const ToolChoice& choice,
     endings.push_back(
         sequence({token("<|channel|>"), constant("commentary to=functions."), any_of(std::move(calls))}));
   }
-  if (choice.kind == Kind::kNone || choice.kind == Kind::kAuto)
+  if (choice.kind == ChoiceKind::kNone || choice.kind == ChoiceKind::kAuto)
     endings.push_back(
         sequence({token("<|channel|>"), constant("final"), token("<|message|>"), content(format->spec)}));
   return sequence({aside("analysis"), aside("commentary"), any_of(std::move(endings))});
@@ -193,7 +193,7 @@ bool is_harmony(const std::string& parser) {
 std::optional<AnswerGrammar> answer_grammar(const Service& service, const ToolChoice& tool_choice,
                                             const std::optional<ContentFormat>& format,
                                             const std::string* chat_prompt) {
-  const bool forced = tool_choice.kind == Kind::kRequired || tool_choice.kind == Kind::kNamed;
+  const bool forced = tool_choice.kind == ChoiceKind::kRequired || tool_choice.kind == ChoiceKind::kNamed;
   if (!forced && !format) return std::nullopt;
   const ServiceOptions& options = service.options();
   AnswerGrammar grammar;
@@ -205,7 +205,8 @@ std::optional<AnswerGrammar> answer_grammar(const Service& service, const ToolCh
     grammar.spec = tag(harmony(service, tool_choice, format));
   } else {
     grammar.marker = reasoning_end(service, *chat_prompt);
-    OrderedJson calls = tool_choice.kind == Kind::kNone ? OrderedJson() : forced_calls(service, tool_choice);
+    OrderedJson calls =
+        tool_choice.kind == ChoiceKind::kNone ? OrderedJson() : forced_calls(service, tool_choice);
     if (forced && calls.is_null())
       throw ApiError(
           400,
@@ -220,7 +221,7 @@ std::optional<AnswerGrammar> answer_grammar(const Service& service, const ToolCh
       grammar.spec = format->spec;
   }
   // A tool's schema is a wish unless it is strict.
-  if (forced || tool_choice.kind == Kind::kAuto) {
+  if (forced || tool_choice.kind == ChoiceKind::kAuto) {
     bool strict = format && !format->spec.lenient;
     for (const OrderedJson& function : callable(tool_choice))
       strict = strict || function.value("strict", false);

@@ -14,13 +14,12 @@
 #include "server/generation.h"
 #include "server/logprobs.h"
 #include "server/routes.h"
+#include "server/sampling_fields.h"
 
 namespace sabrewing::server {
 namespace {
 
 using text::ChatDelta;
-
-constexpr std::int64_t kMostTokens = std::numeric_limits<std::int64_t>::max();
 
 struct ChatRequest {
   GenerationRequest generation;
@@ -61,7 +60,7 @@ AskedLength read_lengths(Fields& fields, const Service& service, ChatRequest& re
   return asked;
 }
 
-ChatRequest read_request(const OrderedJson& body, const Service& service, const Exchange& exchange) {
+ChatRequest read_chat_request(const OrderedJson& body, const Service& service, const Exchange& exchange) {
   Fields fields(body);
   check_model(service, fields);
   ChatRequest request;
@@ -308,7 +307,7 @@ void Chat::finish() {
 
 void handle_chat(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const auto chat =
-      std::make_shared<Chat>(service, exchange, read_request(read_body(*exchange), *service, *exchange));
+      std::make_shared<Chat>(service, exchange, read_chat_request(read_body(*exchange), *service, *exchange));
   start_generation(
       service, chat->take_generation(), exchange,
       [chat](std::size_t index, const engine::RequestUpdate& update) { chat->hear(index, update); });

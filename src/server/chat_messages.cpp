@@ -17,10 +17,6 @@ constexpr std::size_t kMostMessages = 16384;
 constexpr std::size_t kMostTools = 1024;
 constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool"};
 
-[[noreturn]] void refuse(const std::string& path, std::string_view why, std::string code = {}) {
-  throw ApiError(400, fmt::format("{}: {}", path, why), path, std::move(code));
-}
-
 OrderedJson read_arguments(const OrderedJson& arguments, const std::string& path) {
   if (arguments.is_object()) return arguments;
   if (!arguments.is_string()) refuse(path, "a string with a JSON object expected");

@@ -10,12 +10,12 @@
 #include "server/generation.h"
 #include "server/logprobs.h"
 #include "server/routes.h"
+#include "server/sampling_fields.h"
 
 namespace sabrewing::server {
 namespace {
 
 constexpr std::int64_t kDefaultTokens = 16;
-constexpr std::int64_t kMostTokens = std::numeric_limits<std::int64_t>::max();
 
 struct CompletionRequest {
   GenerationRequest generation;
@@ -76,7 +76,8 @@ void read_prompts(Fields& fields, const Service& service, CompletionRequest& req
   }
 }
 
-CompletionRequest read_request(const OrderedJson& body, const Service& service, const Exchange& exchange) {
+CompletionRequest read_completion_request(const OrderedJson& body, const Service& service,
+                                          const Exchange& exchange) {
   Fields fields(body);
   check_model(service, fields);
   CompletionRequest request;
@@ -259,7 +260,7 @@ void Completion::finish() {
 
 void handle_completions(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const auto completion = std::make_shared<Completion>(
-      service, exchange, read_request(read_body(*exchange), *service, *exchange));
+      service, exchange, read_completion_request(read_body(*exchange), *service, *exchange));
   start_generation(service, completion->take_generation(), exchange,
                    [completion](std::size_t index, const engine::RequestUpdate& update) {
                      completion->hear(index, update);

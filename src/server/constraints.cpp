@@ -11,9 +11,9 @@
 namespace sabrewing::server {
 namespace {
 
-using Kind = text::GrammarSpec::Kind;
+using SpecKind = text::GrammarSpec::Kind;
 
-ContentFormat made(Kind kind, std::string text, std::string field) {
+ContentFormat made(SpecKind kind, std::string text, std::string field) {
   ContentFormat format;
   format.spec.kind = kind;
   format.spec.text = std::move(text);
@@ -64,7 +64,7 @@ std::string structural_tag(const OrderedJson& value, const std::string& field) {
 
 ContentFormat choice(Fields& fields, const char* name, const std::string& field) {
   constexpr std::size_t kMost = 100'000;
-  ContentFormat format = made(Kind::kChoice, {}, field);
+  ContentFormat format = made(SpecKind::kChoice, {}, field);
   format.spec.choices =
       fields.strings(name, kMost, std::size_t{1} << 20).value_or(std::vector<std::string>());
   return format;
@@ -90,16 +90,17 @@ void read_structured_outputs(const OrderedJson& object, Only& only) {
   const std::string path = "structured_outputs";
   Fields fields(object, path + ".");
   if (const OrderedJson* json = fields.find("json"))
-    only.set(made(Kind::kJsonSchema, json_text(*json), path + ".json"));
+    only.set(made(SpecKind::kJsonSchema, json_text(*json), path + ".json"));
   if (fields.boolean("json_object").value_or(false))
-    only.set(made(Kind::kJsonObject, {}, path + ".json_object"));
-  if (auto regex = fields.string("regex")) only.set(made(Kind::kRegex, std::move(*regex), path + ".regex"));
+    only.set(made(SpecKind::kJsonObject, {}, path + ".json_object"));
+  if (auto regex = fields.string("regex"))
+    only.set(made(SpecKind::kRegex, std::move(*regex), path + ".regex"));
   if (fields.find("choice") != nullptr) only.set(choice(fields, "choice", path + ".choice"));
   if (auto grammar = fields.string("grammar"))
-    only.set(made(Kind::kEbnf, std::move(*grammar), path + ".grammar"));
+    only.set(made(SpecKind::kEbnf, std::move(*grammar), path + ".grammar"));
   if (const OrderedJson* tag = fields.find("structural_tag"))
-    only.set(
-        made(Kind::kStructuralTag, structural_tag(*tag, path + ".structural_tag"), path + ".structural_tag"));
+    only.set(made(SpecKind::kStructuralTag, structural_tag(*tag, path + ".structural_tag"),
+                  path + ".structural_tag"));
   fields.ignore({"disable_fallback", "disable_any_whitespace", "disable_additional_properties", "backend"});
   for (const std::string& name : fields.unknown()) fields.fail(name, "is not known", "unsupported");
 }
@@ -110,7 +111,7 @@ std::optional<ContentFormat> read_format(const OrderedJson& format, const std::s
   Fields fields(format, field + ".");
   const std::string type = fields.string("type").value_or("");
   if (type == "text") return std::nullopt;
-  if (type == "json_object") return made(Kind::kJsonObject, {}, field);
+  if (type == "json_object") return made(SpecKind::kJsonObject, {}, field);
   if (type == "json_schema") {
     const OrderedJson* inner = fields.object("json_schema");
     const std::string path = inner != nullptr ? field + ".json_schema." : field + ".";
@@ -118,9 +119,9 @@ std::optional<ContentFormat> read_format(const OrderedJson& format, const std::s
     const OrderedJson* schema = named.find("schema");
     if (schema == nullptr) named.fail("schema", "is missing");
     named.boolean("strict");
-    return made(Kind::kJsonSchema, dump(*schema), named.param("schema"));
+    return made(SpecKind::kJsonSchema, dump(*schema), named.param("schema"));
   }
-  if (type == "structural_tag") return made(Kind::kStructuralTag, structural_tag(format, field), field);
+  if (type == "structural_tag") return made(SpecKind::kStructuralTag, structural_tag(format, field), field);
   fields.fail("type",
               fmt::format("{} is not supported: text, json_object, json_schema or structural_tag expected",
                           text::one_line("\"" + type + "\"")),
@@ -134,14 +135,14 @@ std::optional<ContentFormat> read_content_format(Fields& fields) {
   if (const OrderedJson* outputs = fields.object("structured_outputs"))
     read_structured_outputs(*outputs, only);
   if (const OrderedJson* json = fields.find("guided_json"))
-    only.set(made(Kind::kJsonSchema, json_text(*json), "guided_json"));
+    only.set(made(SpecKind::kJsonSchema, json_text(*json), "guided_json"));
   if (auto regex = fields.string("guided_regex"))
-    only.set(made(Kind::kRegex, std::move(*regex), "guided_regex"));
+    only.set(made(SpecKind::kRegex, std::move(*regex), "guided_regex"));
   if (fields.find("guided_choice") != nullptr) only.set(choice(fields, "guided_choice", "guided_choice"));
   if (auto grammar = fields.string("guided_grammar"))
-    only.set(made(Kind::kEbnf, std::move(*grammar), "guided_grammar"));
+    only.set(made(SpecKind::kEbnf, std::move(*grammar), "guided_grammar"));
   if (const OrderedJson* tag = fields.find("structural_tag"))
-    only.set(made(Kind::kStructuralTag, structural_tag(*tag, "structural_tag"), "structural_tag"));
+    only.set(made(SpecKind::kStructuralTag, structural_tag(*tag, "structural_tag"), "structural_tag"));
   fields.ignore({"guided_decoding_backend", "guided_whitespace_pattern"});
   return only.take();
 }

@@ -24,6 +24,10 @@ ApiError::ApiError(int its_status, std::string its_message, std::string its_para
       param(std::move(its_param)),
       code(std::move(its_code)) {}
 
+void refuse(const std::string& path, std::string_view why, std::string code) {
+  throw ApiError(400, fmt::format("{}: {}", path, why), path, std::move(code));
+}
+
 ApiError to_api_error(const Error& error) {
   switch (error.code()) {
     case ErrorCode::kInvalidArgument:

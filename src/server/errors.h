@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <string>
+#include <string_view>
 
 #include "core/error.h"
 #include "server/http.h"
@@ -20,6 +21,9 @@ struct ApiError : std::exception {
   ApiError(int its_status, std::string its_message, std::string its_param = {}, std::string its_code = {});
   const char* what() const noexcept override { return message.c_str(); }
 };
+
+/// Throws `ApiError{400}` with the message "path: why" and `path` as `param`.
+[[noreturn]] void refuse(const std::string& path, std::string_view why, std::string code = {});
 
 /// The error as a route reports it: wrong values and unsupported ones are 400, our faults 500.
 ApiError to_api_error(const Error& error);

@@ -18,12 +18,7 @@ namespace {
 
 using text::ChatDelta;
 
-constexpr std::int64_t kMostTokens = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kMostBlocks = 100'000;
-
-[[noreturn]] void refuse(const std::string& path, std::string_view why) {
-  throw ApiError(400, fmt::format("{}: {}", path, why), path);
-}
 
 /// The text of a string or of a list of text blocks.
 std::string text_of(const OrderedJson& content, const std::string& path) {
@@ -104,7 +99,7 @@ void add_message(const OrderedJson& message, const std::string& path, OrderedJso
     messages.push_back(std::move(made));
 }
 
-OrderedJson read_tool(const OrderedJson& tool, const std::string& path) {
+OrderedJson read_custom_tool(const OrderedJson& tool, const std::string& path) {
   Fields fields(tool, path + ".");
   const std::string type = fields.string("type").value_or("custom");
   if (type != "custom")
@@ -149,7 +144,7 @@ Dialog read_dialog(Fields& fields, std::optional<ContentFormat>& format) {
   if (const OrderedJson* tools = fields.array("tools"); tools != nullptr && !tools->empty()) {
     dialog.tools = OrderedJson::array();
     for (std::size_t i = 0; i < tools->size(); ++i)
-      dialog.tools.push_back(read_tool((*tools)[i], fmt::format("tools[{}]", i)));
+      dialog.tools.push_back(read_custom_tool((*tools)[i], fmt::format("tools[{}]", i)));
   }
   read_tool_choice(fields, dialog);
   if (const OrderedJson* thinking = fields.object("thinking")) {
@@ -178,7 +173,8 @@ struct MessageRequest {
   bool stream = false;
 };
 
-MessageRequest read_request(const OrderedJson& body, const Service& service, const Exchange& exchange) {
+MessageRequest read_message_request(const OrderedJson& body, const Service& service,
+                                    const Exchange& exchange) {
   Fields fields(body);
   check_model(service, fields);
   MessageRequest request;
@@ -373,7 +369,8 @@ Response messages_error(const ApiError& error) {
 
 void handle_messages(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const OrderedJson body = read_body(*exchange);
-  auto message = std::make_shared<Message>(service, exchange, read_request(body, *service, *exchange));
+  auto message =
+      std::make_shared<Message>(service, exchange, read_message_request(body, *service, *exchange));
   start_generation(service, message->take_generation(), exchange,
                    [message](std::size_t, const engine::RequestUpdate& update) { message->hear(update); });
 }

@@ -20,12 +20,6 @@ namespace {
 
 using text::ChatDelta;
 
-constexpr std::int64_t kMostTokens = std::numeric_limits<std::int64_t>::max();
-
-[[noreturn]] void refuse(const std::string& path, std::string_view why) {
-  throw ApiError(400, fmt::format("{}: {}", path, why), path);
-}
-
 OrderedJson text_or_empty(const OrderedJson* content, const std::string& path) {
   if (content == nullptr) return "";
   OrderedJson text = read_content(*content, path);
@@ -89,7 +83,7 @@ void add_items(const OrderedJson& items, OrderedJson& messages) {
 }
 
 /// {"type": "function", "name", ...} as chat completions nest it.
-OrderedJson read_tool(const OrderedJson& tool, const std::string& path) {
+OrderedJson read_function_tool(const OrderedJson& tool, const std::string& path) {
   Fields fields(tool, path + ".");
   const std::string type = fields.string("type").value_or("");
   if (type != "function")
@@ -107,7 +101,7 @@ void read_tools_of(Fields& fields, Dialog& dialog) {
   if (const OrderedJson* tools = fields.array("tools"); tools != nullptr && !tools->empty()) {
     dialog.tools = OrderedJson::array();
     for (std::size_t i = 0; i < tools->size(); ++i)
-      dialog.tools.push_back(read_tool((*tools)[i], fmt::format("tools[{}]", i)));
+      dialog.tools.push_back(read_function_tool((*tools)[i], fmt::format("tools[{}]", i)));
   }
   if (const auto parallel = fields.boolean("parallel_tool_calls")) dialog.parallel_calls = *parallel;
   const OrderedJson* choice = fields.find("tool_choice");
@@ -152,7 +146,8 @@ OrderedJson value_or_null(Fields& fields, const char* name) {
   return found == nullptr ? OrderedJson() : *found;
 }
 
-ResponseRequest read_request(const OrderedJson& body, const Service& service, const Exchange& exchange) {
+ResponseRequest read_response_request(const OrderedJson& body, const Service& service,
+                                      const Exchange& exchange) {
   Fields fields(body);
   check_model(service, fields);
   ResponseRequest request;
@@ -427,7 +422,8 @@ std::string id_of(const Exchange& exchange) {
 
 void handle_responses(const std::shared_ptr<Service>& service, const ExchangePtr& exchange) {
   const OrderedJson body = read_body(*exchange);
-  auto answer = std::make_shared<ResponseAnswer>(service, exchange, read_request(body, *service, *exchange));
+  auto answer =
+      std::make_shared<ResponseAnswer>(service, exchange, read_response_request(body, *service, *exchange));
   start_generation(service, answer->take_generation(), exchange,
                    [answer](std::size_t, const engine::RequestUpdate& update) { answer->hear(update); });
 }

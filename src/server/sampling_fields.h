@@ -1,10 +1,16 @@
 #pragma once
 
+#include <cstdint>
+#include <limits>
+
 #include "server/fields.h"
 #include "server/generation.h"
 #include "server/service.h"
 
 namespace sabrewing::server {
+
+/// Bound of fields that count tokens: none but what the context holds.
+inline constexpr std::int64_t kMostTokens = std::numeric_limits<std::int64_t>::max();
 
 /// Reads the fields that say how tokens are chosen and when an answer ends, on top of the model's
 /// generation_config.json; also `n`, `priority`, `cache_salt`, `skip_special_tokens`. Leaves `max_tokens`,

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "text/grammar_backend.h"
+#include "text/json_schema.h"
 #include "text/utf8.h"
 
 namespace {
@@ -47,10 +48,6 @@ namespace {
 /// A special token's text for xgrammar: a byte that UTF-8 does not have, so that no literal or character
 /// class matches it and only a token named by its id does.
 constexpr const char* kSpecialText = "\xFF";
-
-/// White space in a row between the parts of JSON. Without a bound a model may write nothing else until its
-/// limit.
-constexpr int kMostWhitespace = 20;
 
 /// xgrammar's message on one line, without the source of the failed check.
 std::string reason(std::string message) {

@@ -683,12 +683,12 @@ Value filter_wordcount(Interpreter& interpreter, const Value& value, const Argum
   return Value::integer(words);
 }
 
-struct Entry {
+struct FilterEntry {
   std::string_view name;
   Builtin function;
 };
 
-constexpr Entry kFilters[] = {
+constexpr FilterEntry kFilters[] = {
     {"abs", filter_abs},
     {"attr", filter_attr},
     {"batch", filter_batch},
@@ -745,7 +745,7 @@ constexpr std::string_view kRefused[] = {"filesizeformat", "pprint", "random",  
 Builtin find_filter(std::string_view name) {
   const auto* found =
       std::lower_bound(std::begin(kFilters), std::end(kFilters), name,
-                       [](const Entry& entry, std::string_view wanted) { return entry.name < wanted; });
+                       [](const FilterEntry& entry, std::string_view wanted) { return entry.name < wanted; });
   return found != std::end(kFilters) && found->name == name ? found->function : nullptr;
 }
 

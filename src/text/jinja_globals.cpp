@@ -11,11 +11,11 @@ namespace {
 
 constexpr std::size_t kMaxRange = 100000;
 
-using Function = Value (*)(Runtime& runtime, const Arguments& arguments);
+using GlobalFunction = Value (*)(Runtime& runtime, const Arguments& arguments);
 
 class BuiltinFunction final : public Instance {
  public:
-  BuiltinFunction(std::string_view name, Function function) : name_(name), function_(function) {}
+  BuiltinFunction(std::string_view name, GlobalFunction function) : name_(name), function_(function) {}
   std::string type_name() const override { return "function"; }
   std::string repr(Runtime&) const override { return fmt::format("<function {}>", name_); }
   bool callable() const override { return true; }
@@ -23,7 +23,7 @@ class BuiltinFunction final : public Instance {
 
  private:
   std::string name_;
-  Function function_;
+  GlobalFunction function_;
 };
 
 Value make_range(Runtime& runtime, const Arguments& arguments) {
@@ -225,7 +225,7 @@ std::vector<Value> bind_arguments(Runtime& runtime, std::string_view function, c
 }
 
 Value find_global(Runtime& runtime, std::string_view name) {
-  constexpr std::pair<std::string_view, Function> kFunctions[] = {
+  constexpr std::pair<std::string_view, GlobalFunction> kFunctions[] = {
       {"range", make_range},
       {"namespace", make_namespace},
       {"cycler", make_cycler},

@@ -15,14 +15,14 @@
 namespace sabrewing::text::jinja {
 namespace {
 
-struct Function {
+struct FunctionScope {
   FunctionPlan* plan = nullptr;
   int depth = 0;
   std::map<std::pair<int, std::string>, std::size_t> slots;  ///< by scope level and name
 };
 
 struct Place {
-  const Function* function = nullptr;
+  const FunctionScope* function = nullptr;
   std::size_t slot = 0;
 };
 
@@ -33,10 +33,10 @@ struct Load {
 
 class Scope {
  public:
-  Scope(Scope* parent, Function& function)
+  Scope(Scope* parent, FunctionScope& function)
       : parent_(parent), level_(parent == nullptr ? 0 : parent->level_ + 1), function_(function) {}
 
-  Function& function() { return function_; }
+  FunctionScope& function() { return function_; }
 
   const Place* find(const std::string& name) const {
     for (const Scope* scope = this; scope != nullptr; scope = scope->parent_) {
@@ -105,7 +105,7 @@ class Scope {
 
   Scope* parent_;
   int level_;
-  Function& function_;
+  FunctionScope& function_;
   std::unordered_map<std::string, Place> places_;
   std::map<std::string, Load> loads_;
   std::set<std::string> stores_;
@@ -213,7 +213,7 @@ ExprPtr copy_target(const Expr& target) {
 class Analyzer {
  public:
   void run(Template& root) {
-    Function function;
+    FunctionScope function;
     function.plan = &root.function;
     Scope scope(nullptr, function);
     collect(root.body, scope);
@@ -374,13 +374,13 @@ class Analyzer {
     names.body(s.body);
     const bool extended = s.recursive || names.has("loop");
 
-    Function own;
+    FunctionScope own;
     own.plan = &s.function;
     own.depth = scope.function().depth + 1;
-    Function& function = s.recursive ? own : scope.function();
+    FunctionScope& function = s.recursive ? own : scope.function();
 
     if (s.condition) {
-      Function condition_function;
+      FunctionScope condition_function;
       condition_function.plan = &s.condition_function;
       condition_function.depth = function.depth + 1;
       Scope condition(&scope, condition_function);
@@ -410,7 +410,7 @@ class Analyzer {
   }
 
   void resolve_function(Stmt& s, Scope& outer) {
-    Function function;
+    FunctionScope function;
     function.plan = &s.function;
     function.depth = outer.function().depth + 1;
     Scope scope(&outer, function);

@@ -104,12 +104,12 @@ constexpr char kLessEqual[] = "<=";
 constexpr char kGreater[] = ">";
 constexpr char kGreaterEqual[] = ">=";
 
-struct Entry {
+struct TestEntry {
   std::string_view name;
   Builtin function;
 };
 
-constexpr Entry kTests[] = {
+constexpr TestEntry kTests[] = {
     {"!=", comparison<kNotEqual>},
     {"<", comparison<kLess>},
     {"<=", comparison<kLessEqual>},
@@ -156,7 +156,7 @@ constexpr Entry kTests[] = {
 Builtin find_test(std::string_view name) {
   const auto* found =
       std::lower_bound(std::begin(kTests), std::end(kTests), name,
-                       [](const Entry& entry, std::string_view wanted) { return entry.name < wanted; });
+                       [](const TestEntry& entry, std::string_view wanted) { return entry.name < wanted; });
   return found != std::end(kTests) && found->name == name ? found->function : nullptr;
 }
 

@@ -12,7 +12,6 @@ namespace sabrewing::text {
 namespace {
 
 constexpr std::size_t kMaxDepth = 64;
-constexpr int kMostWhitespace = 20;
 /// Longer repetitions are not unrolled by xgrammar, but counted.
 constexpr std::int64_t kUnrolled = 128;
 
@@ -330,7 +329,6 @@ class TagPreparer {
           visit(item.value());
         }
       }
-      // Without a bound a model may write nothing but white space until its limit.
       if (name == "json_schema" && !value.contains("max_whitespace_cnt"))
         value["max_whitespace_cnt"] = kMostWhitespace;
     }

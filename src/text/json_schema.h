@@ -9,6 +9,10 @@
 
 namespace sabrewing::text {
 
+/// White space in a row between the parts of JSON. Without a bound a model may write nothing else until its
+/// limit.
+inline constexpr int kMostWhitespace = 20;
+
 /// What bounded repetitions cost: xgrammar unrolls them, and looks at every token of the vocabulary at every
 /// place.
 struct RepetitionCost {

@@ -21,9 +21,9 @@ constexpr std::string_view kBegin = "<｜begin▁of▁sentence｜>";
 constexpr std::string_view kEnd = "<｜end▁of▁sentence｜>";
 constexpr std::string_view kUserToken = "<｜User｜>";
 constexpr std::string_view kAssistantToken = "<｜Assistant｜>";
-constexpr std::string_view kThink = "<think>";
+constexpr std::string_view kThinkBegin = "<think>";
 constexpr std::string_view kThinkEnd = "</think>";
-constexpr std::string_view kDsml = "｜DSML｜";
+constexpr std::string_view kDsmlMark = "｜DSML｜";
 
 // The texts that the model was trained with.
 constexpr std::string_view kHighEffort =
@@ -207,7 +207,7 @@ class Renderer {
       const bool answered = last ? request_.add_generation_prompt : turns[i + 1].role == Role::kAssistant;
       if (turns[i].role != Role::kAssistant && answered) {
         out_ += kAssistantToken;
-        out_ += shows_reasoning(static_cast<std::ptrdiff_t>(i)) ? kThink : kThinkEnd;
+        out_ += shows_reasoning(static_cast<std::ptrdiff_t>(i)) ? kThinkBegin : kThinkEnd;
       }
     }
     return std::move(out_);
@@ -235,7 +235,7 @@ class Renderer {
 
   void tools() {
     out_ += "\n\n";
-    out_ += fmt::format(kToolsHead, kDsml);
+    out_ += fmt::format(kToolsHead, kDsmlMark);
     for (std::size_t i = 0; i < request_.tools.size(); ++i) {
       const std::string where = fmt::format("[deepseek_v4] tools[{}]", i);
       if (i > 0) out_ += "\n";
@@ -252,10 +252,10 @@ class Renderer {
     out_ += turn.text;
     if (!turn.calls.empty()) {
       out_ += "\n\n";
-      out_ += fmt::format("<{}tool_calls>", kDsml);
+      out_ += fmt::format("<{}tool_calls>", kDsmlMark);
       for (const chat::MessageCall& call : turn.calls) write_call(call, i);
       out_ += "\n";
-      out_ += fmt::format("</{}tool_calls>", kDsml);
+      out_ += fmt::format("</{}tool_calls>", kDsmlMark);
     }
     out_ += kEnd;
   }
@@ -271,20 +271,20 @@ class Renderer {
     }
     SABREWING_CHECK(arguments.is_object(), kInvalidArgument, "{} are not an object", where);
     out_ += "\n";
-    out_ += fmt::format("<{}invoke name=\"", kDsml);
+    out_ += fmt::format("<{}invoke name=\"", kDsmlMark);
     out_ += call.name;
     out_ += "\">\n";
     bool first = true;
     for (const auto& [name, value] : arguments.items()) {
       if (!std::exchange(first, false)) out_ += "\n";
-      out_ += fmt::format("<{}parameter name=\"", kDsml);
+      out_ += fmt::format("<{}parameter name=\"", kDsmlMark);
       out_ += name;
       out_ += fmt::format("\" string=\"{}\">", value.is_string());
       out_ += value.is_string() ? value.get<std::string>() : python_json(value);
-      out_ += fmt::format("</{}parameter>", kDsml);
+      out_ += fmt::format("</{}parameter>", kDsmlMark);
     }
     out_ += "\n";
-    out_ += fmt::format("</{}invoke>", kDsml);
+    out_ += fmt::format("</{}invoke>", kDsmlMark);
   }
 
   const ChatRequest& request_;

@@ -20,7 +20,7 @@ using Spelling = std::pair<Writer, std::int32_t>;
 /// Different tokens that are rendered one by one to find out which of them the template looks for.
 constexpr std::size_t kMostTried = 32;
 
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /// Characters that stand for the first ones of tokens in texts of the request. They share the first three
 /// bytes, which occur nowhere else.
@@ -119,7 +119,7 @@ class Marker {
         if (!filter_({writer, span.id})) continue;
         spelled_.insert({writer, span.id});
         std::size_t at = span.begin;
-        while (at + 1 < span.end && is_space(from[at])) ++at;
+        while (at + 1 < span.end && is_ascii_space(from[at])) ++at;
         to.append(from, done, at - done);
         to += mark(from, at);
         done = at + next_char(from, at).size;
@@ -131,7 +131,7 @@ class Marker {
     // What the template puts behind the text, with or without its last spaces, must not complete a token.
     guard_end(from, from.size());
     std::size_t end = from.size();
-    while (end > 0 && is_space(from[end - 1])) --end;
+    while (end > 0 && is_ascii_space(from[end - 1])) --end;
     guard_end(from, end);
     return from;
   }

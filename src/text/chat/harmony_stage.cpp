@@ -9,10 +9,18 @@ namespace sabrewing::text::chat {
 namespace {
 
 constexpr std::size_t kMaxHeader = 1024;
-constexpr std::string_view kFunctions = "functions.";
 constexpr std::string_view kRecipient = "to=";
 
-enum Marker : std::size_t { kStart, kChannel, kMessage, kConstrain, kEnd, kCall, kReturn, kMarkerCount };
+enum HarmonyMarker : std::size_t {
+  kStart,
+  kChannel,
+  kMessage,
+  kConstrain,
+  kEnd,
+  kCall,
+  kReturn,
+  kMarkerCount
+};
 
 const std::vector<std::string>& markers() {
   static const std::vector<std::string> list = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>",
@@ -101,7 +109,7 @@ class HarmonyStage final : public CallStage {
       return false;
     }
     if (by_token_) --tokens_[*found.marker];
-    meet(static_cast<Marker>(*found.marker), tape, answer);
+    meet(static_cast<HarmonyMarker>(*found.marker), tape, answer);
     return true;
   }
 
@@ -231,7 +239,7 @@ class HarmonyStage final : public CallStage {
     answer.end_call();
   }
 
-  void meet(Marker marker, Tape& tape, Answer& answer) {
+  void meet(HarmonyMarker marker, Tape& tape, Answer& answer) {
     const std::size_t size = markers()[marker].size();
     const bool header = state_ == State::kHeader;
     switch (marker) {

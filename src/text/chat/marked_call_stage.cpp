@@ -7,7 +7,6 @@ namespace {
 
 constexpr std::string_view kBlockFence = "```";
 constexpr std::string_view kJsonBlockFence = "```json";
-constexpr std::string_view kFunctions = "functions.";
 
 class MarkedCallStage final : public CallStage {
  public:

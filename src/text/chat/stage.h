@@ -21,6 +21,9 @@ inline constexpr std::size_t kMaxName = 256;
 /// Bytes of a call that are held back before it is known to be one, and of a value that is converted.
 inline constexpr std::size_t kMaxHeld = std::size_t{1} << 20;
 
+/// Before the name of a function, in markup that has names of other kinds.
+inline constexpr std::string_view kFunctions = "functions.";
+
 /// One level of the markup.
 class Stage {
  public:

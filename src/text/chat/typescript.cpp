@@ -37,9 +37,9 @@ std::string default_text(const OrderedJson& schema, bool bare_enum) {
   return "default: " + (bare_enum ? text : compact(*value));
 }
 
-class Writer {
+class TypeWriter {
  public:
-  explicit Writer(const std::string& where) : where_(where) {}
+  explicit TypeWriter(const std::string& where) : where_(where) {}
 
   std::string type(const OrderedJson& schema, const std::string& indent) {
     SABREWING_CHECK(indent.size() <= kMaxIndent, kInvalidArgument, "{}: the schema is nested too deeply",
@@ -163,7 +163,7 @@ class Writer {
 }  // namespace
 
 std::string typescript_type(const OrderedJson& schema, const std::string& where) {
-  return Writer(where).type(schema, "");
+  return TypeWriter(where).type(schema, "");
 }
 
 }  // namespace sabrewing::text::chat

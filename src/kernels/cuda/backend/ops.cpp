@@ -3,14 +3,13 @@
 #include <algorithm>
 
 #include "kernels/cuda/device/ops/params.h"
+#include "kernels/cuda/gemm/launch_size.h"
 
 namespace sabrewing::kernels::cuda {
 
 namespace {
 
 constexpr unsigned kThreads = 256;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Whole warps for `items` that a block strides over.
 unsigned threads_for(std::int64_t items, std::int64_t most) {

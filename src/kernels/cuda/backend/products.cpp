@@ -6,16 +6,14 @@
 #include "kernels/cuda/backend/ops.h"
 #include "kernels/cuda/backend/plain_weight.h"
 #include "kernels/cuda/device/ops/params.h"
+#include "kernels/cuda/gemm/launch_size.h"
 
 namespace sabrewing::kernels::cuda {
 
 namespace {
 
-constexpr unsigned kThreads = device::kLinearWarps * device::kWarp;
+constexpr unsigned kLinearThreads = device::kLinearWarps * device::kWarp;
 constexpr std::int64_t kBlockFeatures = device::kLinearWarps * device::kLinearFeatures;
-constexpr std::int64_t kMaxGridY = 65535;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class Plan final : public GemmPlan {
  public:
@@ -258,7 +256,7 @@ void Products::gemm(const GemmPlan& plan, const GemmArgs& args) const {
   params.m = static_cast<int>(args.a.rows);
   jit::launch(desc.output == context_.activation ? own.kernels->to_activation : own.kernels->to_float,
               context_.config(ceil_div(args.a.rows, device::kLinearTokens), ceil_div(desc.n, kBlockFeatures),
-                              kThreads),
+                              kLinearThreads),
               params);
 }
 
@@ -371,9 +369,10 @@ void Products::experts(const ExpertsPlan& plan, const ExpertsArgs& args) const {
   up.x_divisor = desc.top_k;
   up.clamped = desc.activation == GluActivation::kClampedSwiGlu ? 1 : 0;
   up.limit = desc.limit;
-  jit::launch(own.kernels->gated,
-              context_.config(space.max_segments, ceil_div(desc.intermediate, kBlockFeatures / 2), kThreads),
-              up);
+  jit::launch(
+      own.kernels->gated,
+      context_.config(space.max_segments, ceil_div(desc.intermediate, kBlockFeatures / 2), kLinearThreads),
+      up);
 
   device::LinearParams down = linear_params(weights.w2, own.layout2);
   down.bias = static_cast<const float*>(weights.bias2.data);
@@ -385,7 +384,8 @@ void Products::experts(const ExpertsPlan& plan, const ExpertsArgs& args) const {
   down.segments = space.segments;
   down.segment_count = space.segment_count;
   jit::launch(own.kernels->to_float,
-              context_.config(space.max_segments, ceil_div(desc.hidden, kBlockFeatures), kThreads), down);
+              context_.config(space.max_segments, ceil_div(desc.hidden, kBlockFeatures), kLinearThreads),
+              down);
 
   constexpr unsigned kCombineThreads = 256;
   jit::launch(combine_, context_.config(m, ceil_div(desc.hidden, kCombineThreads), kCombineThreads),

@@ -15,10 +15,8 @@ namespace sabrewing::kernels::cuda {
 
 namespace {
 
-constexpr std::size_t kGuardBytes = 4096;
 constexpr std::size_t kRotatedBytes = 256u << 20;  // four times the L2 cache
-constexpr double kMemoryBytesPerUs = 4.28e6;
-constexpr double kFlopsPerUs = 790e6;  // of 16-bit operands
+constexpr double kFlopsPerUs = 790e6;              // of 16-bit operands
 
 constexpr const char* kToolSource = R"(
 extern "C" __global__ void spin(long long nanoseconds) {

@@ -16,6 +16,11 @@
 
 namespace sabrewing::kernels::cuda {
 
+/// Bytes before and after an output that no kernel may write.
+inline constexpr std::size_t kGuardBytes = 4096;
+/// Bytes of device memory that one H200 was seen to read in a microsecond.
+inline constexpr double kMemoryBytesPerUs = 4.28e6;
+
 /// How carefully a call is timed.
 enum class Timing : std::uint8_t {
   kQuick,   ///< three replays: enough to tell which candidates are worth more

@@ -18,8 +18,6 @@ namespace {
 using formats::ElementType;
 using Granularity = formats::ActivationFormat::Granularity;
 
-constexpr std::size_t kGuardBytes = 4096;
-constexpr double kMemoryBytesPerUs = 4.28e6;
 constexpr std::int64_t kDistinctRows = 512;  // longer inputs repeat
 
 std::vector<std::uint16_t> random_rows(ElementType type, std::int64_t rows, std::int64_t k) {

@@ -4,6 +4,7 @@
 
 #include "formats/quantize/activations.h"
 #include "kernels/cuda/device/quantize_params.h"
+#include "kernels/cuda/gemm/launch_size.h"
 
 namespace sabrewing::embedded {
 extern const EmbeddedFile kCudaQuantizeDevice[];
@@ -25,7 +26,6 @@ constexpr int kManyGroupVectors = 4;
 constexpr int kMaxThreads = 1024;
 constexpr int kRowsThreads = 768;  // of a block with several rows
 constexpr int kGroupBlocks = 8;    // on a multiprocessor, with two vectors in a thread at most
-constexpr std::int64_t kMaxGridY = 65535;
 
 std::shared_ptr<const jit::HeaderSet> quantize_headers() {
   static const auto kHeaders = std::make_shared<const jit::HeaderSet>(
@@ -39,12 +39,6 @@ std::string code_type(formats::ElementType type) {
   if (type == formats::kE4M3) return "E4M3Code";
   if (type == formats::kE5M2) return "E5M2Code";
   return type == formats::kE2M1 ? "Fp4Code" : fmt::format("IntCode<{}>", type.bits);
-}
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-bool is_aligned(const void* pointer, std::uintptr_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
 }
 
 }  // namespace

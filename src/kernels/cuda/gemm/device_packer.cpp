@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "formats/numeric/bit_stream.h"
+#include "kernels/cuda/gemm/launch_size.h"
 #include "kernels/cuda/gemm/plane_layout.h"
 
 namespace sabrewing::embedded {
@@ -18,8 +19,6 @@ namespace {
 using formats::ElementType;
 using formats::WeightFormat;
 using formats::ZeroPoint;
-
-constexpr std::int64_t kMaxGridY = 65535;
 
 device::PackNumber number_of(ElementType type) {
   if (type == formats::kFP32) return device::PackNumber::kFP32;
@@ -152,13 +151,13 @@ void DevicePacker::enqueue(const WeightSource& source, void* out, void* scratch,
   // The layout ends with the factors; bytes before them that belong to no slab are zeros.
   const std::size_t slabs = static_cast<std::size_t>(shape.row_blocks * shape.slabs) * layout_.slab_bytes();
   jit::set_bytes(params.out + slabs, 0, shape.factor_offset - slabs, stream);
-  const auto ceil_div = [](std::int64_t a, std::int64_t b) { return static_cast<unsigned>((a + b - 1) / b); };
+  const auto blocks = [](std::int64_t a, std::int64_t b) { return static_cast<unsigned>(ceil_div(a, b)); };
   jit::LaunchConfig config;
   config.stream = stream;
   config.block = {device::kPackThreads, 1, 1};
-  config.grid = {ceil_div(shape.n, device::kPackThreads / 32), 1, 1};
+  config.grid = {blocks(shape.n, device::kPackThreads / 32), 1, 1};
   jit::launch(scan_, config, params);
-  config.grid = {ceil_div(shape.slabs * layout_.slab_k, device::kPackTileColumns),
+  config.grid = {blocks(shape.slabs * layout_.slab_k, device::kPackTileColumns),
                  static_cast<unsigned>(shape.row_blocks), 1};
   jit::launch(words_, config, params);
 }

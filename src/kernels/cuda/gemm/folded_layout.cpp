@@ -22,7 +22,7 @@ constexpr int kBias = 127;  // of E8M0
 constexpr int kNan = 255;
 
 /// Where an element lies in the packed matrix.
-struct Place {
+struct FoldedPlace {
   std::size_t word;  ///< byte offset of its 32-bit word
   int magnitude;     ///< its lowest bit in the word
   int sign;
@@ -33,7 +33,8 @@ std::size_t slab_offset(const WeightLayout& layout, const PackedShape& shape, st
   return static_cast<std::size_t>(row / 64 * shape.slabs + column / layout.slab_k) * layout.slab_bytes();
 }
 
-Place place_of(const WeightLayout& layout, const PackedShape& shape, std::int64_t row, std::int64_t column) {
+FoldedPlace folded_place_of(const WeightLayout& layout, const PackedShape& shape, std::int64_t row,
+                            std::int64_t column) {
   const int r = static_cast<int>(row % 64);
   const int c = static_cast<int>(column % layout.slab_k);
   const int lane = r % 8 * 4 + c % 16 / 4;
@@ -125,7 +126,7 @@ void pack_folded(const WeightSource& source, const WeightLayout& layout, PackedH
     if (largest - exponents.smallest > kFoldedDistance) round_far_groups(codes, from.scales, exponents, row);
     for (std::int64_t column = 0; column < shape.k; ++column) {
       const std::uint32_t code = codes[static_cast<std::size_t>(column)];
-      const Place at = place_of(layout, shape, row, column);
+      const FoldedPlace at = folded_place_of(layout, shape, row, column);
       std::uint32_t word;
       std::memcpy(&word, packed.bytes.data() + at.word, 4);
       word |= (code & 7) << at.magnitude | (code >> 3) << at.sign;
@@ -152,7 +153,7 @@ UnpackedWeight unpack_folded(const WeightLayout& layout, const PackedShape& shap
   out.scale_columns = shape.k / kGroup;
   for (std::int64_t row = 0; row < shape.n; ++row) {
     for (std::int64_t column = 0; column < shape.k; ++column) {
-      const Place at = place_of(layout, shape, row, column);
+      const FoldedPlace at = folded_place_of(layout, shape, row, column);
       std::uint32_t word;
       std::memcpy(&word, bytes.data() + at.word, 4);
       out.codes.push_back(static_cast<std::uint8_t>((word >> at.sign & 1) << 3 | (word >> at.magnitude & 7)));

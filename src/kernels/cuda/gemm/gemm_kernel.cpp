@@ -3,18 +3,13 @@
 #include <algorithm>
 
 #include "jit/tensor_map.h"
+#include "kernels/cuda/gemm/launch_size.h"
 
 namespace sabrewing::kernels::cuda {
 
 namespace {
 
 using Family = KernelShape::Family;
-
-int ceil_div(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
-
-bool is_aligned(const void* pointer, std::uintptr_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
-}
 
 jit::TensorMap activation_map(const GemmOperands& operands, int tokens, int bytes) {
   // As `jit::encode_tensor_map`, without its vectors: this runs at every launch.
@@ -60,8 +55,8 @@ Feasibility GemmKernel::can_run(const GemmOperands& operands) const {
 
 void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream, bool overlap) const {
   if (operands.m == 0) return;
-  const int token_tiles = ceil_div(operands.m, shape_.tokens);
-  const int feature_tiles = ceil_div(operands.shape.n, shape_.features() * shape_.share);
+  const auto token_tiles = static_cast<int>(ceil_div(operands.m, shape_.tokens));
+  const auto feature_tiles = static_cast<int>(ceil_div(operands.shape.n, shape_.features() * shape_.share));
   GemmParams params;
   params.weight = operands.weight;
   if (operands.has_factors)

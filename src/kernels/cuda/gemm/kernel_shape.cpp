@@ -16,6 +16,7 @@ namespace sabrewing::kernels::cuda {
 namespace {
 
 using Family = KernelShape::Family;
+using Granularity = formats::ActivationFormat::Granularity;
 
 std::shared_ptr<const jit::HeaderSet> device_headers() {
   static const auto kHeaders = std::make_shared<const jit::HeaderSet>(
@@ -63,7 +64,6 @@ std::string mma_type(Operand weight, Operand activation) {
 }
 
 std::string token_scale_type(const formats::ActivationFormat& activation) {
-  using Granularity = formats::ActivationFormat::Granularity;
   switch (activation.granularity) {
     case Granularity::kNone:
       return "NoTokenScale";

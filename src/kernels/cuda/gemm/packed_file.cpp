@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kMagic = "SABRPACK";
 constexpr std::uint32_t kHeaderVersion = 1;
-constexpr std::int64_t kMaxExtent = std::int64_t{1} << 31;
+constexpr std::int64_t kMaxFileExtent = std::int64_t{1} << 31;
 
 static_assert(std::endian::native == std::endian::little);
 
@@ -100,8 +100,8 @@ PackedFile::PackedFile(const std::filesystem::path& path, const formats::WeightF
   SABREWING_CHECK(get(header.layout) == layout_name(layout), kCorrupt,
                   "[packed weight] {}: layout \"{}\", expected \"{}\"", name, get(header.layout),
                   layout_name(layout));
-  SABREWING_CHECK(header.n > 0 && header.n < kMaxExtent && header.k > 0 && header.k < kMaxExtent, kCorrupt,
-                  "[packed weight] {}: {} by {}", name, header.n, header.k);
+  SABREWING_CHECK(header.n > 0 && header.n < kMaxFileExtent && header.k > 0 && header.k < kMaxFileExtent,
+                  kCorrupt, "[packed weight] {}: {} by {}", name, header.n, header.k);
   shape_ = PackedShape::of(layout, header.n, header.k);
   SABREWING_CHECK(header.bytes == shape_.bytes && all.size() - sizeof(Header) == shape_.bytes, kCorrupt,
                   "[packed weight] {}: {} bytes, {} expected", name, all.size() - sizeof(Header),

@@ -11,7 +11,7 @@ namespace {
 
 using Family = KernelShape::Family;
 
-double ceil_div(double a, double b) { return std::ceil(a / b); }
+double ceil_ratio(double a, double b) { return std::ceil(a / b); }
 
 // The cost model's constants, fitted to 5288 timed kernels (131 sizes, mxfp4 and int4 by BF16) on one H200:
 // the first choice is within 6 % of the best measured (geometric mean), the best of the first eight within 1
@@ -190,8 +190,8 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
   const auto k = static_cast<double>(problem.k);
   const double weight_bytes =
       n * k / 64 / problem.formats.weight.slab_k * static_cast<double>(problem.formats.weight.slab_bytes());
-  const double token_tiles = ceil_div(m, shape.tokens);
-  const double feature_tiles = ceil_div(n, shape.features());
+  const double token_tiles = ceil_ratio(m, shape.tokens);
+  const double feature_tiles = ceil_ratio(n, shape.features());
   const double tiles = token_tiles * feature_tiles;
   const double element = operand_bytes(problem.formats.weight.operand) / 2.0;
   const WidthConstants width = width_constants(problem.formats.weight.operand);
@@ -199,7 +199,7 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
   if (shape.family == Family::kWgmma) {
     const double at_once = clusters_at_once(device, shape.split);
     const bool shared = shape.resident == 2 && tiles > at_once;
-    const double waves = ceil_div(tiles, at_once * (shared ? 2 : 1));
+    const double waves = ceil_ratio(tiles, at_once * (shared ? 2 : 1));
     const double strips = shape.blocks * shape.groups;
     const double mma = element * strips * 4 * std::max(shape.tokens / 2.0, 16.0);
     const bool bytes = element < 1 && problem.formats.weight.words == 8;
@@ -210,7 +210,7 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
                          width.slab * 64 / (shape.depth * problem.formats.weight.slab_k)) *
                         (shape.stages == 3 ? kShortRing : 1) * (shape.blocks == 2 ? kTwoBlocks : 1);
     const double compute =
-        ceil_div(k / 64, shape.split) * step * (shared ? kSharedSlowdown : 1) / kClockGhz * 1e-3;
+        ceil_ratio(k / 64, shape.split) * step * (shared ? kSharedSlowdown : 1) / kClockGhz * 1e-3;
     const double outputs = static_cast<double>(shape.tokens) * shape.features();
     const double ends =
         kWgmmaUs + (shape.split > 1 ? kWgmmaSplitUs + kWgmmaReduceUs * outputs : kWgmmaStoreUs * outputs);
@@ -220,7 +220,7 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
     return std::max(waves * compute + (shape.split > 1 ? waves : 1) * ends,
                     std::max({memory, l2, arithmetic}) + kWgmmaBoundUs);
   }
-  const double per_multiprocessor = ceil_div(tiles * shape.split, device.multiprocessors);
+  const double per_multiprocessor = ceil_ratio(tiles * shape.split, device.multiprocessors);
   const double units = k / 128 / shape.split;
   const double work = per_multiprocessor * units * shape.blocks *
                       (width.unit + width.tile * shape.tokens / 8) / 4 / kClockGhz * 1e-3;

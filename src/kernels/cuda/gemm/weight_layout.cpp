@@ -12,6 +12,7 @@
 #include "formats/numeric/element_type.h"
 #include "formats/numeric/float16.h"
 #include "kernels/cuda/gemm/folded_layout.h"
+#include "kernels/cuda/gemm/launch_size.h"
 #include "kernels/cuda/gemm/plane_layout.h"
 #include "kernels/cuda/gemm/source_rows.h"
 
@@ -30,8 +31,6 @@ constexpr int kLargestStoredExponent = 254;
 // The same for stored BF16 scales of int4, whose products come out 2^4 too small.
 constexpr int kInt4Bias = 126;
 constexpr int kInt4Shift = 4;
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Where an element lies in the packed matrix.
 struct Place {

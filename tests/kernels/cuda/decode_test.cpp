@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <map>
 #include <type_traits>
@@ -58,6 +59,19 @@ void add(Registry& all, const std::string& operand, const std::string& element, 
               host_decoder<device::PlaneDecoder<Operand, Element, Scale, kColumns, kZeros, kSlab>>());
 }
 
+/// Signed integers of 4 bits beside 8-bit operands, with the scales of published formats.
+template <typename Operand>
+void add_signed_int4(Registry& all, const std::string& operand) {
+  using namespace device;
+  const std::string element = "SignedInt4Element";
+  add_scales<Operand, SignedInt4Element>(all, operand, element);
+  add<Operand, SignedInt4Element, Bf16Scale, 64, Zeros::kNone, 128>(all, operand, element, "Bf16Scale");
+  add<Operand, SignedInt4Element, Bf16Scale, 128, Zeros::kNone, 128>(all, operand, element, "Bf16Scale");
+  add<Operand, SignedInt4Element, F16Scale, 128, Zeros::kNone, 128>(all, operand, element, "F16Scale");
+  add<Operand, SignedInt4Element, E4M3Scale, 32, Zeros::kNone, 128>(all, operand, element, "E4M3Scale");
+  add<Operand, SignedInt4Element, E8M0Scale, 64, Zeros::kNone, 128>(all, operand, element, "E8M0Scale");
+}
+
 /// Without scales in the slab, and with groups of 64 and 32 columns before and after the sums.
 template <typename Operand, typename Element>
 void add_scales(Registry& all, const std::string& operand, const std::string& element) {
@@ -105,9 +119,9 @@ void add_integers(Registry& all) {
   add_integer<Bf16Operand, kBits, 0>(all, "Bf16Operand");
   add_integer<F16Operand, kBits, kHalf>(all, "F16Operand");
   add_integer<F16Operand, kBits, 0>(all, "F16Operand");
-  add_integer<Int8Operand, kBits, kHalf>(all, "Int8Operand");
+  if constexpr (kBits != 4) add_integer<Int8Operand, kBits, kHalf>(all, "Int8Operand");
   if constexpr (kBits <= 7) add_integer<Int8Operand, kBits, 0>(all, "Int8Operand");
-  if constexpr (kBits <= 5) add_integer<E4M3Operand, kBits, kHalf>(all, "E4M3Operand");
+  if constexpr (kBits <= 5 && kBits != 4) add_integer<E4M3Operand, kBits, kHalf>(all, "E4M3Operand");
   if constexpr (kBits <= 4) add_integer<E4M3Operand, kBits, 0>(all, "E4M3Operand");
   if constexpr (kBits < 8) add_integers<kBits + 1>(all);
 }
@@ -156,8 +170,8 @@ const Registry& registry() {
                                                               "ScaleBefore");
     add<Bf16Operand, Int4, E4M3Scale, 64, Zeros::kNone, 64>(all, "Bf16Operand", "IntElement<4, 8>",
                                                             "E4M3Scale");
-    add<E4M3Operand, Int4, Bf16Scale, 128, Zeros::kNone, 128>(all, "E4M3Operand", "IntElement<4, 8>",
-                                                              "Bf16Scale");
+    add_signed_int4<E4M3Operand>(all, "E4M3Operand");
+    add_signed_int4<Int8Operand>(all, "Int8Operand");
     add<E4M3Operand, FloatElement<4, 3>, F32Scale, 128, Zeros::kNone, 128>(all, "E4M3Operand",
                                                                            "FloatElement<4, 3>", "F32Scale");
     add<Bf16Operand, FloatElement<4, 3>, F32Scale, 128, Zeros::kNone, 128>(all, "Bf16Operand",
@@ -368,6 +382,20 @@ TEST(DecoderTextFormats, GiveThePublishedFormats) {
                            {"int4g64", "bf16", 192},
                            {"int4g128", "bf16", 384, Accuracy::kHigh},
                            {"int4g128", "fp8", 384},
+                           {"int4g128", "int8", 384},
+                           {"int4g128", "int4", 384},
+                           {"int4g64", "fp8", 192},
+                           {"int4g64", "fp8e5m2", 192},
+                           {"int4g64", "int8", 192},
+                           {"int4g64", "fp4g128", 384},
+                           {"int4row", "fp8", 100},
+                           {"int4row", "int8", 100},
+                           {"int4:g128:fp16", "fp8", 256},
+                           {"int4:g128:fp16", "int8", 256},
+                           {"int4:g32:float8e4m3", "fp8", 96},
+                           {"int4:g32:float8e4m3", "int8", 96},
+                           {"int4:g64:float8e8m0", "fp8", 192},
+                           {"int4:g64:float8e8m0", "int8", 192},
                            {"int4:g128:fp16", "bf16", 256},
                            {"int4:g16:fp16", "bf16", 80},
                            {"int4:g48:bf16", "bf16", 144},
@@ -383,6 +411,35 @@ TEST(DecoderTextFormats, GiveThePublishedFormats) {
         layout.decoder.empty() || (pair.accuracy == Accuracy::kHigh && !layout.decoder_after.empty()));
     if (HasFatalFailure()) return;
   }
+}
+
+/// Puts every stored code at every place of a word, among neighbours of every code.
+template <typename Operand>
+void expect_signed_int4(ElementType type, const std::array<int, 16>& value_of_stored, double unit) {
+  using Decoder =
+      device::PlaneDecoder<Operand, device::SignedInt4Element, device::NoScale, 0, device::Zeros::kNone, 128>;
+  for (int place = 0; place < 8; ++place)
+    for (std::uint32_t code = 0; code < 16; ++code)
+      for (std::uint32_t other = 0; other < 16; ++other) {
+        const std::uint32_t word = ((other * 0x11111111u) & ~(15u << (4 * place))) | code << (4 * place);
+        const std::uint32_t words[4] = {word, word, word, word};
+        std::uint32_t a[4];
+        Decoder::decode(words, nullptr, 0, a);
+        for (int i = 0; i < 4; ++i)
+          for (int lane = 0; lane < 4; ++lane) {
+            const std::uint32_t stored = lane * 2 + i % 2 == place ? code : other;
+            ASSERT_EQ(formats::decode(type, a[i] >> (8 * lane) & 0xff), value_of_stored[stored] * unit)
+                << "stored " << stored << " register " << i << " lane " << lane << " word " << std::hex
+                << word;
+          }
+      }
+}
+
+TEST(DecoderTextFormats, GiveEverySignedInt4AtEveryPlaceOfAWord) {
+  expect_signed_int4<device::E4M3Operand>(formats::kE4M3,
+                                          {0, -1, 1, -2, 2, -3, 3, -4, 4, -5, 5, -6, 6, -7, 7, -8}, 0x1p-8);
+  expect_signed_int4<device::Int8Operand>(ElementType::integer(8),
+                                          {0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1}, 16);
 }
 
 TEST(DecoderTextFormats, GiveEveryCodeAtEveryDistanceFromTheLargestExponent) {

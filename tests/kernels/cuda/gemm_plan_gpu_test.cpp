@@ -229,6 +229,14 @@ TEST_F(GemmPlanOnGpu, RefusesWhatDoesNotSuitThePlan) {
   desc.activation = formats::ActivationFormat::fp16();
   EXPECT_TRUE(planner_->can_implement(desc));
   EXPECT_THAT(refusal(), HasSubstr("7 rows")) << "a plan keeps its own formats";
+  desc.weight = format_by_name("int4:row:fp32");
+  desc.activation = activation_by_name("int8");
+  desc.k = (1 << 17) - 128;
+  EXPECT_TRUE(planner_->can_implement(desc));
+  desc.k = 1 << 17;
+  EXPECT_THAT(planner_->can_implement(desc).reason, HasSubstr("at most 131071 columns"));
+  desc.weight = format_by_name("int4:g128:bf16");
+  EXPECT_TRUE(planner_->can_implement(desc));
 }
 
 }  // namespace

@@ -237,6 +237,7 @@ TEST(DevicePacking, CompilesWithoutSpills) {
                                            {"nvfp4", "bf16"},
                                            {"int8:row:fp32", "bf16"},
                                            {"mxfp4", "fp8"},
+                                           {"int4g128", "fp8"},
                                            {"uint7:row:fp32:zp", "fp16"},
                                            {"uint3:g32:fp32:zp", "fp8"}}) {
       if (architecture != std::string("sm_90a") && name != std::string("nvfp4")) continue;

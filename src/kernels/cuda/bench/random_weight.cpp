@@ -127,6 +127,7 @@ std::vector<CoveredPair> covering_set() {
       {"mxfp4", "fp8", high},
       {"int4:g128:bf16", "fp8"},
       {"uint4:g64:fp16:zp", "fp8"},
+      {"int4:row:fp32", "fp8"},
       {"int5:row:fp32", "fp8"},
       {"float6e3m2:g32:float8e8m0", "fp8"},
       {"fp8row", "fp8"},
@@ -141,6 +142,7 @@ std::vector<CoveredPair> covering_set() {
       // INT8 activations.
       {"int8:row:fp32", "int8"},
       {"int4:g128:bf16", "int8"},
+      {"int4:row:fp32", "int8"},
       {"uint7:g64:fp16:zp", "int8"},
       {"uint1:g32:bf16:zp", "int8"},
       {"int6:g128:fp32", "int8g128"},

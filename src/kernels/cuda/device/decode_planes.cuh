@@ -120,6 +120,24 @@ struct IntElement {
   }
 };
 
+// A signed integer of 4 bits without a zero point, for 8-bit operands, which are a power of two larger.
+struct SignedInt4Element {
+  static constexpr int kBits = 4;
+
+  template <typename Operand>
+  SW_DEVICE static u32 convert(u32 code) {
+    return of(code, Operand{});
+  }
+  // Two's complement in the byte's upper half: 16 times the integer.
+  SW_DEVICE static u32 of(u32 code, Int8Operand) { return code << 4; }
+  // The lowest bit is the sign, those above are the magnitude, of a negative integer less 1. Up to 16, bits
+  // are E4M3 numbers of value * 2^-9: 2^-8 times the integer.
+  SW_DEVICE static u32 of(u32 code, E4M3Operand) {
+    constexpr u32 kNegative = 0x80 + 2;  // the sign, and 1 of magnitude
+    return (code & 0x01010101) * kNegative + (code & 0x0e0e0e0e);
+  }
+};
+
 // A minifloat's bits in the places of a wider one's: the number times 2^(bias - Operand::kBias), subnormals
 // too. 16-bit operands multiply by the power of two, 8-bit ones leave it to the epilogue.
 template <int kExponent, int kMantissa>

@@ -49,6 +49,7 @@ struct PackLayout {
   // Of the format.
   int bits;
   int code_mask;  // stored codes are XORed with it
+  int sign_low;   // 1: stored codes have the sign below the other bits, which are inverted where it is 1
   int infinite;   // smallest code without its sign that is NaN or infinite
   PackNumber scale;
   PackZeros zeros;

@@ -280,6 +280,14 @@ SW_DEVICE void place_code(const PackLayout& l, int step, int reg, int q, u32 cod
   }
 }
 
+// A code as kPlanes stores it.
+SW_DEVICE u32 stored_code(const PackLayout& l, u32 code) {
+  code ^= static_cast<u32>(l.code_mask);
+  if (!l.sign_low) return code;
+  const u32 all = (1u << l.bits) - 1;
+  return (code << 1 & all) ^ (code >> (l.bits - 1)) * all;
+}
+
 // Of a folded weight: how far its group is below those that are exact.
 SW_DEVICE int binades_beyond(const PackParams& p, const PackLayout& l, int row, int column) {
   if (row >= p.n || column >= p.k) return 0;
@@ -312,10 +320,10 @@ SW_DEVICE void lane_words(const PackParams& p, const PackLayout& l, int row_bloc
       for (int q = 0; q < 4; ++q)
         if (q < lanes) {
           const u32 code = group >> (q * l.bits) & code_mask;
-          place_code(l, g / 2, g % 2 * 2 + r, q,
-                     l.encoding == PackEncoding::kE2M1Folded ? rounded_code(code, beyond)
-                                                             : code ^ static_cast<u32>(l.code_mask),
-                     out);
+          place_code(
+              l, g / 2, g % 2 * 2 + r, q,
+              l.encoding == PackEncoding::kE2M1Folded ? rounded_code(code, beyond) : stored_code(l, code),
+              out);
         }
     }
   }

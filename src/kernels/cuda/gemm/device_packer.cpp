@@ -71,6 +71,7 @@ device::PackLayout pack_layout(const WeightFormat& format, const WeightLayout& l
   if (layout.encoding == WeightLayout::Encoding::kPlanes) {
     const PlaneCodes codes = plane_codes(format, layout);
     l.code_mask = codes.mask;
+    l.sign_low = codes.sign_low ? 1 : 0;
     l.rebias = codes.rebias;
     l.zero_word = codes.zero_word;
   }
@@ -109,11 +110,12 @@ jit::KernelSource packer_source(const device::PackLayout& l, jit::Architecture a
       "#include \"pack.cuh\"\nusing namespace sabrewing::device;\n"
       "constexpr PackLayout kLayout{{.encoding = PackEncoding({}), .scales = PackScales({}), .slab_k = {}, "
       ".words = {}, .scale_words = {}, .zero_word = {}, .group = {}, .segment = {}, .lane_bits = {}, "
-      ".ledger = {}, .stored_scale = PackNumber({}), .bits = {}, .code_mask = {}, .infinite = {}, "
-      ".scale = PackNumber({}), .zeros = PackZeros({}), .top_exponent = {}, .rebias = {}}};\n",
+      ".ledger = {}, .stored_scale = PackNumber({}), .bits = {}, .code_mask = {}, .sign_low = {}, "
+      ".infinite = {}, .scale = PackNumber({}), .zeros = PackZeros({}), .top_exponent = {}, .rebias = "
+      "{}}};\n",
       number(l.encoding), number(l.scales), l.slab_k, l.words, l.scale_words, l.zero_word, l.group, l.segment,
-      l.lane_bits, l.ledger, number(l.stored_scale), l.bits, l.code_mask, l.infinite, number(l.scale),
-      number(l.zeros), l.top_exponent, l.rebias);
+      l.lane_bits, l.ledger, number(l.stored_scale), l.bits, l.code_mask, l.sign_low, l.infinite,
+      number(l.scale), number(l.zeros), l.top_exponent, l.rebias);
   for (const char* name : {"pack_scan", "pack_words"})
     source.source += fmt::format(
         "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ PackParams params) "

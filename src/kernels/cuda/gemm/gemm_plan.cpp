@@ -18,6 +18,8 @@ constexpr std::size_t kExplained = 4;
 /// The host packs this many elements in 10 ms; kernels that pack are compiled once for a format.
 constexpr std::int64_t kLeastPackedOnDevice = std::int64_t{1} << 20;
 constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
+/// Products of INT8 operands are up to 2^14.
+constexpr std::int64_t kMostSummedInInt32 = kMaxExtent >> 14;
 
 }  // namespace
 
@@ -201,6 +203,11 @@ Feasibility GemmPlanner::can_implement(const GemmDesc& desc) const {
     return Feasibility::no(fmt::format("K {}: a multiple of {} is needed", desc.k, vector));
   if (layout.group > 0 && desc.weight.block.n == 1 && desc.k % layout.group != 0)
     return Feasibility::no(fmt::format("K {} is not a multiple of the group {}", desc.k, layout.group));
+  if (layout.operand == Operand::kInt8 && !layout.decoder.empty() && desc.k > kMostSummedInInt32 &&
+      desc.activation.granularity != formats::ActivationFormat::Granularity::kGroup)
+    return Feasibility::no(
+        fmt::format("K {}: INT32 sums of INT8 products without group scales take at most {} columns", desc.k,
+                    kMostSummedInInt32));
   if (candidates(impl_->model, gemm_problem(desc, layout, 1), 1).empty())
     return Feasibility::no(fmt::format("no kernel for {}", impl_->model.architecture.to_string()));
   return Feasibility::yes();

@@ -23,6 +23,9 @@ using Scales = WeightLayout::Scales;
 constexpr int kBlock = 64;  // rows and columns
 constexpr int kE4M3IntegerShift = 9;
 constexpr int kDoubled = -1;
+// Of SignedInt4Element.
+constexpr int kInt4InE4M3Shift = 8;
+constexpr int kInt4InInt8Shift = -4;
 
 ElementType operand_type(Operand operand) {
   switch (operand) {
@@ -87,9 +90,15 @@ bool is_doubled(const WeightLayout& layout, ElementType element) {
   return layout.operand == Operand::kInt8 && !element.is_integer();
 }
 
+/// Zero points are for unsigned integers, or beside 16-bit operands.
+bool is_signed_int4(const WeightLayout& layout, ElementType element) {
+  return operand_bytes(layout.operand) == 1 && element == ElementType::integer(4);
+}
+
 /// The bit of a code that is stored inverted: of signed integers, so that codes count from the smallest; of
 /// floats that are the operand as they are, for the decoder's sake.
 std::uint8_t inverted_bit(const WeightLayout& layout, ElementType type) {
+  if (is_signed_int4(layout, type)) return 0;
   const bool as_is = !type.is_integer() && operand_bytes(layout.operand) == 1 && type.bits == 8;
   return type.kind == ElementType::Kind::kInt || as_is ? static_cast<std::uint8_t>(1u << (type.bits - 1))
                                                        : std::uint8_t{0};
@@ -98,7 +107,9 @@ std::uint8_t inverted_bit(const WeightLayout& layout, ElementType type) {
 std::string decoder_name(const WeightFormat& format, const WeightLayout& layout) {
   const ElementType type = format.element;
   std::string element;
-  if (type.is_integer())
+  if (is_signed_int4(layout, type))
+    element = "SignedInt4Element";
+  else if (type.is_integer())
     element = fmt::format("IntElement<{}, {}>", type.bits, inverted_bit(layout, type));
   else if (is_doubled(layout, type))
     element = "DoubledE2M1Element";
@@ -112,6 +123,20 @@ std::string decoder_name(const WeightFormat& format, const WeightLayout& layout)
                                                                  : "kFloat";
   return fmt::format("PlaneDecoder<{}, {}, {}, {}, Zeros::{}, {}>", operand_name(layout.operand), element,
                      scale, layout.segment, zeros, layout.slab_k);
+}
+
+/// The code that is stored for each code.
+std::array<std::uint8_t, 256> stored_codes(const WeightFormat& format, const WeightLayout& layout) {
+  const PlaneCodes how = plane_codes(format, layout);
+  const int bits = format.element.bits;
+  const unsigned all = (1u << bits) - 1;
+  std::array<std::uint8_t, 256> stored{};
+  for (unsigned code = 0; code <= all; ++code) {
+    unsigned out = code ^ how.mask;
+    if (how.sign_low) out = out >> (bits - 1) != 0 ? (~out << 1 & all) | 1 : out << 1;
+    stored[code] = static_cast<std::uint8_t>(out);
+  }
+  return stored;
 }
 
 int zero_bytes(ZeroPoint zero) { return zero == ZeroPoint::kNone ? 0 : zero == ZeroPoint::kInteger ? 1 : 2; }
@@ -288,7 +313,9 @@ WeightLayout plane_layout(const WeightFormat& format, Operand operand, Accuracy 
     layout.scale_words =
         zero_word(layout) + words_for(2 * layout.slab_k / layout.segment, zero_bytes(format.zero_point));
   if (!wide) {
-    if (format.element.is_integer())
+    if (is_signed_int4(layout, format.element))
+      layout.ledger = operand == Operand::kE4M3 ? kInt4InE4M3Shift : kInt4InInt8Shift;
+    else if (format.element.is_integer())
       layout.ledger = operand == Operand::kE4M3 ? kE4M3IntegerShift : 0;
     else
       layout.ledger = is_doubled(layout, format.element) ? kDoubled : bias(type) - bias(format.element);
@@ -298,8 +325,9 @@ WeightLayout plane_layout(const WeightFormat& format, Operand operand, Accuracy 
 }
 
 PlaneCodes plane_codes(const WeightFormat& format, const WeightLayout& layout) {
-  return {inverted_bit(layout, format.element), rebias(format, operand_type(layout.operand)),
-          zero_word(layout)};
+  return {inverted_bit(layout, format.element),
+          is_signed_int4(layout, format.element) && layout.operand == Operand::kE4M3,
+          rebias(format, operand_type(layout.operand)), zero_word(layout)};
 }
 
 void pack_planes(const WeightSource& source, const WeightLayout& layout, PackedHostWeight& packed) {
@@ -313,7 +341,7 @@ void pack_planes(const WeightSource& source, const WeightLayout& layout, PackedH
   std::array<bool, 256> finite{};
   for (std::uint32_t code = 0; code < (1u << bits); ++code)
     finite[code] = std::isfinite(formats::decode(format.element, code));
-  const std::uint8_t code_mask = inverted_bit(layout, format.element);
+  const std::array<std::uint8_t, 256> stored_of = stored_codes(format, layout);
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(shape.k));
   std::vector<float> factors(static_cast<std::size_t>(shape.row_blocks * kBlock), 1.0f);
   SourceRows rows(source);
@@ -335,7 +363,7 @@ void pack_planes(const WeightSource& source, const WeightLayout& layout, PackedH
       for (std::int64_t c = 0; c < end; ++c) {
         const std::uint8_t code = codes[static_cast<std::size_t>(block + c)];
         all_finite &= finite[code];
-        const auto stored = static_cast<std::uint8_t>(code ^ code_mask);
+        const std::uint8_t stored = stored_of[code];
         for (int p = 0; p < table.planes; ++p, ++field) {
           std::uint32_t word;
           std::memcpy(&word, to + field->word * 4, 4);
@@ -385,6 +413,10 @@ UnpackedWeight unpack_planes(const WeightFormat& format, const WeightLayout& lay
   const ElementType type = operand_type(layout.operand);
   const int bits = format.element.bits;
   const FieldTable table(bits, operand_bytes(layout.operand));
+  const std::array<std::uint8_t, 256> stored_of = stored_codes(format, layout);
+  std::array<std::uint8_t, 256> code_of{};
+  for (unsigned code = 0; code < (1u << bits); ++code)
+    code_of[stored_of[code]] = static_cast<std::uint8_t>(code);
   UnpackedWeight out;
   out.codes.resize(static_cast<std::size_t>(shape.n * shape.k));
   out.scale_columns = format.scale_grid(1, shape.k).k;
@@ -394,16 +426,15 @@ UnpackedWeight unpack_planes(const WeightFormat& format, const WeightLayout& lay
       const std::size_t block =
           static_cast<std::size_t>(slab) * layout.slab_bytes() +
           static_cast<std::size_t>((column % layout.slab_k / kBlock * 4 + row % kBlock / 16) * 32 * bits * 4);
-      std::uint8_t code = 0;
+      std::uint8_t stored = 0;
       for (int p = 0; p < table.planes; ++p) {
         const Field& field =
             table.fields[static_cast<std::size_t>((row % 16 * kBlock + column % kBlock) * table.planes + p)];
         std::uint32_t word;
         std::memcpy(&word, bytes.data() + block + field.word * 4, 4);
-        code = static_cast<std::uint8_t>(code | (word >> field.shift & field.mask) << field.code_shift);
+        stored = static_cast<std::uint8_t>(stored | (word >> field.shift & field.mask) << field.code_shift);
       }
-      out.codes[static_cast<std::size_t>(row * shape.k + column)] =
-          static_cast<std::uint8_t>(code ^ inverted_bit(layout, format.element));
+      out.codes[static_cast<std::size_t>(row * shape.k + column)] = code_of[stored];
     }
     float factor;
     std::memcpy(&factor, bytes.data() + shape.factor_offset + static_cast<std::size_t>(row) * sizeof(float),

@@ -10,6 +10,7 @@ WeightLayout plane_layout(const formats::WeightFormat& format, Operand operand, 
 /// How codes and scales are stored, beside what the layout says.
 struct PlaneCodes {
   std::uint8_t mask = 0;  ///< stored codes are XORed with it
+  bool sign_low = false;  ///< the sign is stored below the other bits, which are inverted where it is 1
   int rebias = 0;         ///< power of two between a number and its bits in the operand's place
   int zero_word = 0;      ///< where the zero points of a row pair begin, in words
 };

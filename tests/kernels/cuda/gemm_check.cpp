@@ -40,6 +40,7 @@ struct Options {
   double deadline_s = 300;
   bool float_output = false;
   bool spread = false;
+  bool race_checkable = false;
   bool time = false;
   int promote = GemmProblem{}.promote;
   std::string out;
@@ -179,7 +180,8 @@ class Check {
   GemmProblem problem(const Job& job, std::int64_t m) const {
     const ActivationFormat activation = activation_by_name(job.pair.activation);
     const WeightLayout layout = weight_layout(format_by_name(job.pair.format), activation, job.pair.accuracy);
-    return {{layout, activation, options_.float_output ? DType::kF32 : DType::kBF16, false, false},
+    return {{layout, activation, options_.float_output ? DType::kF32 : DType::kBF16, false,
+             options_.race_checkable},
             m,
             job.n,
             job.k,
@@ -440,6 +442,7 @@ int main(int argc, char** argv) {
   app.add_flag("--float-output", options.float_output);
   app.add_flag("--spread", options.spread, "mxfp4 with scales over 20 binades");
   app.add_option("--promote", options.promote, "Columns of FP8 products that an instruction sums");
+  app.add_flag("--race-checkable", options.race_checkable, "For compute-sanitizer --tool racecheck");
   app.add_flag("--time", options.time, "Times instead of errors");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -69,7 +69,18 @@ std::vector<Case> cases() {
   add("planes_bf16", middle, "int4:g32:bf16", "bf16", "sm_90a", DType::kBF16);
   add("planes_fp16", few, "float6e3m2:g64:fp16", "fp16", "sm_90a", DType::kBF16);
   add("int8", {Family::kWgmma, 128, 1, 2, 3, 1, 1, 1}, "int8:row:fp32", "int8", "sm_90a", DType::kBF16);
-  add("mxfp8", {Family::kWgmma, 32, 1, 2, 3, 1, 1, 1}, "mxfp4", "mxfp8", "sm_90a", DType::kBF16);
+  add("mxfp8", {Family::kWgmma, 128, 1, 2, 3, 1, 1, 1}, "mxfp4", "mxfp8", "sm_90a", DType::kBF16);
+  add("deep_mxfp8", {Family::kWgmma, 64, 1, 2, 3, 2, 1, 2}, "mxfp8", "mxfp8", "sm_90a", DType::kF32);
+  add("block_fp8", {Family::kWgmma, 128, 1, 2, 6, 1, 1, 1, 512, 2}, "fp8block", "fp8g128", "sm_90a",
+      DType::kBF16);
+  add("deep_block_fp8", {Family::kWgmma, 128, 1, 2, 3, 1, 1, 2, 512}, "fp8block", "fp8g128", "sm_90a",
+      DType::kBF16);
+  add("folded_group_fp8", {Family::kWgmma, 128, 1, 2, 4, 1, 1, 2, 512, 2}, "mxfp4", "fp8g128", "sm_90a",
+      DType::kBF16);
+  add("few_group_fp8", {Family::kWgmma, 8, 1, 1, 4, 4, 1, 2}, "int3:g64:bf16", "fp8g128", "sm_90a",
+      DType::kBF16);
+  add("group_int8", {Family::kWgmma, 96, 1, 2, 3, 1, 1, 2}, "int6:g128:fp32", "int8g128", "sm_90a",
+      DType::kBF16);
   fp8 = {Family::kWgmma, 64, 1, 2, 3, 4, 1, 2, 256};
   add("shared_fp8", {Family::kWgmma, 128, 1, 2, 4, 1, 1, 1, 512, 2}, "fp8row", "fp8", "sm_90a", DType::kBF16);
   add("shared_int4", {Family::kWgmma, 128, 2, 2, 4, 1, 1, 1, 0, 2}, "int4g128", "bf16", "sm_90a",
@@ -117,6 +128,15 @@ TEST(KernelSource, RefusalsNameTheRule) {
       can_generate({Family::kMma, 16, 4, 4, 4, 1, 1, 1}, quantized, jit::Architecture::parse("sm_80")));
   EXPECT_TRUE(
       can_generate({Family::kMma, 16, 4, 4, 4, 1, 1, 1}, quantized, jit::Architecture::parse("sm_89")));
+  const formats::ActivationFormat mx = activation_by_name("mxfp8");
+  const KernelFormats groups{weight_layout(format_by_name("mxfp8"), mx), mx, DType::kBF16, true, false};
+  EXPECT_TRUE(
+      can_generate({Family::kWgmma, 128, 1, 2, 3, 1, 1, 1}, groups, jit::Architecture::parse("sm_90a")));
+  EXPECT_FALSE(
+      can_generate({Family::kWgmma, 128, 1, 2, 3, 1, 1, 2}, groups, jit::Architecture::parse("sm_90a")));
+  const KernelShape deep{Family::kWgmma, 64, 1, 2, 3, 2, 1, 2};  // a rank without a stage would wait for ever
+  EXPECT_FALSE(can_launch(deep, groups, 64, 256, 2, 227 * 1024));
+  EXPECT_TRUE(can_launch(deep, groups, 64, 512, 4, 227 * 1024));
   KernelFormats mismatched = formats;
   mismatched.activation = fp8;
   EXPECT_FALSE(

@@ -44,13 +44,20 @@ template <int kGroup, bool kExponents>
 struct PerGroupScale {
   static constexpr int kColumns = kGroup;
   static constexpr bool kPerToken = false;
-  SW_DEVICE static float load(const GemmParams& p, int token, int column) {
-    if (token >= p.m || column >= p.k) return 0.0f;
+  // The stored bits; zero beyond M or K.
+  SW_DEVICE static u32 code(const GemmParams& p, int token, int column) {
+    if (token >= p.m || column >= p.k) return 0;
     const i64 at = static_cast<i64>(column / kGroup) * p.x_scale_stride + token;
     if constexpr (kExponents)
-      return E8M0Scale::value(static_cast<const u8*>(p.x_scale)[at]);
+      return static_cast<const u8*>(p.x_scale)[at];
     else
-      return static_cast<const float*>(p.x_scale)[at];
+      return static_cast<const u32*>(p.x_scale)[at];
+  }
+  SW_DEVICE static float value(u32 code) {
+    return kExponents ? E8M0Scale::value(code) : __uint_as_float(code);
+  }
+  SW_DEVICE static float load(const GemmParams& p, int token, int column) {
+    return value(code(p, token, column));
   }
 };
 SW_DEVICE float token_scale(const GemmParams& p, int token) {

@@ -16,6 +16,9 @@
 // mma(sums, a, descriptor): one WGMMA of 64 x kTokens x 32 bytes; mma_first(.., keep) replaces the sums
 // unless it keeps them.
 //
+// Scales of tokens per group of columns lie behind the stages' weights: the warp that fills a stage loads
+// them while it waits for the stage and arrives on the stage's barrier once more when it has stored them.
+//
 // Scales of FP32 sums (groups of the weight, of the activations) and sums that must be promoted need a second
 // set of accumulators: a run of columns is summed there, and added while the next run is decoded.
 
@@ -37,8 +40,11 @@ struct WgmmaLayout {
   // Large tiles need more registers than a thread gets when they are shared out evenly.
   static constexpr bool kMovesRegisters =
       Config::kGroups == 2 &&
-      (kPromotes ? Config::kTokens * Config::kBlocks >= 96
+      (kPromotes ? Config::kTokens * Config::kBlocks >= 80
                  : Config::kTokens * Config::kBlocks + 48 * (Config::kBlocks - 1) > 192);
+  // Of the 168 that each of three warpgroups begins with; staging scales of tokens takes more than copying.
+  static constexpr int kProducerRegisters = Config::TokenScale::kColumns > 0 ? 40 : 24;
+  static constexpr int kConsumerRegisters = Config::TokenScale::kColumns > 0 ? 232 : 240;
   static constexpr int kThreads = kConsumers + 128;
   // More than stages would let a warp mistake a stage's release for the one before it.
   static constexpr int kProducerWarps = Config::kStages < 4 ? Config::kStages : 4;
@@ -50,10 +56,21 @@ struct WgmmaLayout {
   static constexpr int kStageBytes = kBoxes * kTokenBytes;
   static constexpr int kWeightOffset = Config::kStages * kStageBytes;
   static constexpr int kWeightStage = kRowBlocks * kBlockBytes;
-  static constexpr int kBarrierOffset = kWeightOffset + Config::kStages * kWeightStage;
+  // Groups of a stage's columns with a scale of each token, FP32.
+  static constexpr int kStageColumns = kBoxes * kBoxColumns;
+  static constexpr int kScaleColumns = Config::TokenScale::kColumns;
+  static constexpr int kScaleGroups = kScaleColumns > 0 ? kStageColumns / kScaleColumns : 0;
+  static_assert(kScaleGroups * kScaleColumns == kStageColumns || kScaleColumns == 0);
+  static constexpr int kScaleOffset = kWeightOffset + Config::kStages * kWeightStage;
+  static constexpr int kScaleStage = kScaleGroups * Config::kTokens * 4;
+  static constexpr int kBarrierOffset = kScaleOffset + Config::kStages * kScaleStage;
   static constexpr int kScratchOffset = kBarrierOffset + Config::kStages * 16;
+  // A warpgroup stores 64 features of 16 tokens (or 8) at a time through 2048 bytes, twice at once.
+  static constexpr int kPieceTokens = Config::kTokens % 16 == 0 ? 16 : 8;
+  static constexpr int kPieces = Config::kTokens / kPieceTokens;
+  static constexpr int kChunk = kPieces < 2 ? kPieces : 2;
   static constexpr int kScratch =
-      Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * 512 : 0;
+      Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * kChunk * 512 : 0;
   static constexpr int kPartial = Config::kSplit > 1 ? Config::kTokens*(kRows + 4) * 4 : 0;
   static constexpr int kRing = kScratchOffset + kScratch;
   static constexpr int kBytes = kRing > kPartial ? kRing : kPartial;
@@ -79,6 +96,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   using Layout = WgmmaLayout<Config>;
   using Decoder = typename Config::Decoder;
   using Output = typename Config::Output;
+  using TokenScale = typename Config::TokenScale;
   constexpr int kTokens = Config::kTokens;
   constexpr int kBlocks = Config::kBlocks;
   constexpr int kStages = Config::kStages;
@@ -94,7 +112,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
-      barrier_init(full + s * 8, 1);
+      barrier_init(full + s * 8, 1 + (TokenScale::kColumns == 0 ? 0 : Config::kEveryLaneArrives ? 32 : 1));
       barrier_init(empty + s * 8, (Config::kEveryLaneArrives ? 128 : 4) * Config::kGroups * kShare);
     }
     barrier_init_fence();
@@ -113,6 +131,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   const int all_slabs = p.slabs / Config::kDepth;
   const int first_slab = kSplit > 1 ? all_slabs * rank / kSplit : 0;
   const int slabs = kSplit > 1 ? all_slabs * (rank + 1) / kSplit - first_slab : all_slabs;
+  __builtin_assume(slabs > 0);
   const int tiles = p.token_tiles * p.feature_tiles;
   constexpr int kCluster = kSplit * kShare;
   const int tile_step = static_cast<int>(gridDim.x) / kCluster;
@@ -125,7 +144,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   };
 
   if (warp >= 4 * Config::kGroups) {
-    if constexpr (Layout::kMovesRegisters) give_registers<40>();
+    if constexpr (Layout::kMovesRegisters) give_registers<Layout::kProducerRegisters>();
     const u64 weight_policy = p.stream_weights ? evict_first_policy() : evict_normal_policy();
     const u64 token_policy = evict_normal_policy();
     const i64 row_bytes = static_cast<i64>(p.slabs) * kSlabBytes<Decoder>;
@@ -156,6 +175,35 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
                          (1u << kShare) - 1);
       }
     };
+    constexpr int kScaleGroups = Layout::kScaleGroups;
+    constexpr int kLoads = (kTokens + 31) / 32;
+    u32 scale_codes[kScaleGroups > 0 ? kScaleGroups : 1][kLoads];
+    const auto load_scales = [&](const Tile& tile, int slab) {
+      if constexpr (kScaleGroups > 0) {
+#pragma unroll
+        for (int g = 0; g < kScaleGroups; ++g)
+#pragma unroll
+          for (int i = 0; i < kLoads; ++i)
+            if (kTokens % 32 == 0 || i * 32 + lane < kTokens)
+              scale_codes[g][i] =
+                  TokenScale::code(p, tile.token * kTokens + i * 32 + lane,
+                                   ((first_slab + slab) * kScaleGroups + g) * TokenScale::kColumns);
+      }
+    };
+    const auto store_scales = [&](int stage) {
+      if constexpr (kScaleGroups > 0) {
+        const u32 to = base + Layout::kScaleOffset + stage * Layout::kScaleStage + lane * 4;
+#pragma unroll
+        for (int g = 0; g < kScaleGroups; ++g)
+#pragma unroll
+          for (int i = 0; i < kLoads; ++i)
+            if (kTokens % 32 == 0 || i * 32 + lane < kTokens)
+              store_shared(to + (g * kTokens + i * 32) * 4, TokenScale::value(scale_codes[g][i]));
+        __syncwarp();
+        if (Config::kEveryLaneArrives || lane == 0) barrier_arrive(full + stage * 8);
+        __syncwarp();
+      }
+    };
     // Iteration i of all tiles' slabs uses stage i % kStages; a warp takes every kProducerWarps-th. Weights
     // never depend on the kernel before this one; activations may.
     constexpr int kProducerWarps = Layout::kProducerWarps;
@@ -168,6 +216,10 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     for (int i = first; i < last; i += kProducerWarps) load_weights(tile, i, i);
     grid_dependency_wait();
     for (int i = first; i < last; i += kProducerWarps) load_tokens(tile, i, i);
+    for (int i = first; i < last; i += kProducerWarps) {
+      load_scales(tile, i);
+      store_scales(i);
+    }
     u32 i = first;
     int slab = first;
     while (first < kProducerWarps) {
@@ -182,9 +234,11 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
           tile_index = index;
           tile = my_tile(index);
         }
+        load_scales(tile, slab);
         barrier_wait(empty + stage * 8, (i / kStages & 1) ^ 1);
         load_weights(tile, slab, stage);
         load_tokens(tile, slab, stage);
+        store_scales(stage);
       }
       i += kProducerWarps;
       slab += kProducerWarps;
@@ -200,18 +254,20 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     return;
   }
 
-  if constexpr (Layout::kMovesRegisters) take_registers<232>();
+  if constexpr (Layout::kMovesRegisters) take_registers<Layout::kConsumerRegisters>();
   const int group = warp / 4;
   const int group_warp = warp & 3;
   const u32 my_words = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
                        group_warp * kWarpBytes<Decoder> + lane * 16;
   const u32 my_scales = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
                         kSlabWeightBytes<Decoder> + (group_warp * 8 + lane / 4) * 4 * Decoder::kScaleWords;
+  const u32 my_token_scales = base + Layout::kScaleOffset + lane % 4 * 8;
   constexpr int kScaleWords = Decoder::kScaleWords > 0 ? Decoder::kScaleWords : 1;
   constexpr int kBoxBlocks = Layout::kBoxColumns / 64;
   constexpr int kWords = kBoxBlocks * Decoder::kWords;
+  // A box is two blocks, and a batch decodes one of them; else a box is a block.
+  constexpr bool kOneBlock = kBoxBlocks == 2;
   constexpr int kStep = 32 / Decoder::kBytes;  // columns of an instruction
-  using TokenScale = typename Config::TokenScale;
   using Sum = typename Config::Sum;
   constexpr bool kPromotes = Layout::kPromotes;
   constexpr bool kIntegers = !kPromotes && !kIsFloat<Sum>;
@@ -220,49 +276,56 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   constexpr int kRun = kPromotes && kRunColumns / kStep < kStageSteps ? kRunColumns / kStep : kStageSteps;
   constexpr int kRunStages = kPromotes ? kRunColumns / kStep / kStageSteps : 0;
   constexpr bool kLongRuns = kRunStages > 1;
+  constexpr int kLongStages = kLongRuns ? kRunStages : 1;
+  static_assert(!kLongRuns || TokenScale::kColumns == 0);
   constexpr int kBatch = 2;
 
-  float acc[kBlocks][kTokens / 2];
+  float acc[kBlocks][kTokens / 2] = {};
   Sum part[kBlocks][kTokens / 2];
   u32 words[kBlocks][kWords];
   u32 scales[kBlocks][kScaleWords];
   u32 next_words[kBlocks][kWords];
   u32 next_scales[kBlocks][kScaleWords];
   u32 fragment[2][kBatch][kBlocks][4];
+  float2 token_scales[TokenScale::kColumns > 0 ? kTokens / 8 : 1];  // two tokens' of each eight
   // Sums of the activations alone, for zero points.
   Sum token_part[Decoder::kZeroAfter ? kTokens / 2 : 1];
 
-  const auto load_box = [&](int stage, int box, u32(&w)[kBlocks][kWords], u32(&s)[kBlocks][kScaleWords]) {
+  // The packed columns of block `block` of a box, to the words of that block.
+  const auto load_words = [&](int stage, int box, int block, u32(&w)[kBlocks][kWords]) {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
-      const u32 offset = stage * Layout::kWeightStage + b * Layout::kBlockBytes +
-                         box / Layout::kSlabBoxes * kSlabBytes<Decoder>;
-      if constexpr (kBoxBlocks == 1 && kWords % 4 == 0) {
+      const u32 from = my_words + stage * Layout::kWeightStage + b * Layout::kBlockBytes +
+                       box / Layout::kSlabBoxes * kSlabBytes<Decoder> +
+                       (box % Layout::kSlabBoxes * kBoxBlocks + block) * 4 * kWarpBytes<Decoder>;
+      u32* block_words = w[b] + block * Decoder::kWords;
+      if constexpr (Decoder::kWords % 4 == 0) {
 #pragma unroll
-        for (int i = 0; i < kWords / 4; ++i)
-          load_shared(my_words + offset + box % Layout::kSlabBoxes * 4 * kWarpBytes<Decoder> + i * 512,
-                      w[b] + 4 * i);
+        for (int i = 0; i < Decoder::kWords / 4; ++i) load_shared(from + i * 512, block_words + 4 * i);
       } else {
-#pragma unroll
-        for (int block = 0; block < kBoxBlocks; ++block)
-          for_each_piece(Decoder::kWords, [&](int count, int first) {
-            const u32 piece = my_words + offset +
-                              (box % Layout::kSlabBoxes * kBoxBlocks + block) * 4 * kWarpBytes<Decoder> +
-                              first * 128 - lane * (16 - count * 4);
-            u32* to = w[b] + block * Decoder::kWords + first;
-            if (count == 4)
-              load_shared(piece, to);
-            else if (count == 2)
-              load_shared_pair(piece, to);
-            else
-              *to = load_shared(piece);
-          });
+        for_each_piece(Decoder::kWords, [&](int count, int first) {
+          const u32 piece = from + first * 128 - lane * (16 - count * 4);
+          u32* to = block_words + first;
+          if (count == 4)
+            load_shared(piece, to);
+          else if (count == 2)
+            load_shared_pair(piece, to);
+          else
+            *to = load_shared(piece);
+        });
       }
-#pragma unroll
-      for (int i = 0; i < Decoder::kScaleWords; ++i) s[b][i] = load_shared(my_scales + offset + i * 4);
     }
   };
+  const auto load_scales = [&](int stage, int box, u32(&s)[kBlocks][kScaleWords]) {
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b)
+#pragma unroll
+      for (int i = 0; i < Decoder::kScaleWords; ++i)
+        s[b][i] = load_shared(my_scales + stage * Layout::kWeightStage + b * Layout::kBlockBytes +
+                              box / Layout::kSlabBoxes * kSlabBytes<Decoder> + i * 4);
+  };
 
+  const auto stage_before = [](int s) { return s == 0 ? kStages - 1 : s - 1; };
   // One arrival stands for all lanes' reads of the stage, unless a race detector is to follow them.
   const auto release = [&](int stage) {
     __syncwarp();
@@ -270,6 +333,132 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       if (lane < kShare) barrier_arrive_at(empty + stage * 8, lane);
     } else {
       if (Config::kEveryLaneArrives || lane == 0) barrier_arrive(empty + stage * 8);
+    }
+  };
+
+  const auto first_row = [&](const Tile& tile, int b, int of_warp) {
+    return tile.feature * Layout::kRows + (group * kBlocks + b) * 64 + of_warp * 16;
+  };
+  // What a tile's end reads of global memory, to the L1 cache.
+  const auto prefetch_scales = [&](const Tile& tile) {
+    const int token = tile.token * kTokens + lane * 32;
+    if (TokenScale::kPerToken && lane * 32 < kTokens && token < p.m)
+      prefetch_l1(static_cast<const float*>(p.x_scale) + token);
+    const float* factors = lane < 24 ? p.channel_scale : p.bias;
+    const int row = first_row(tile, lane & 7, group_warp);
+    if (lane >= 16 && (lane & 7) < kBlocks && row < p.n && factors != nullptr) prefetch_l1(factors + row);
+  };
+  // Scales of the tokens of piece i that this lane holds: 2 of each 8.
+  struct PieceScales {
+    float of[Layout::kPieceTokens / 8][2];
+  };
+  const auto load_piece_scales = [&](int thread, int token0) {
+    PieceScales scales;
+#pragma unroll
+    for (int h = 0; h < Layout::kPieceTokens / 8; ++h)
+#pragma unroll
+      for (int e = 0; e < 2; ++e)
+        scales.of[h][e] = TokenScale::kPerToken ? token_scale(p, token0 + h * 8 + thread % 4 * 2 + e) : 1.0f;
+    return scales;
+  };
+  // The output of row g (`e` below 2) or g+8 and token e & 1 of the 8 tokens h of piece i.
+  const auto value = [&](int b, int i, int h, int e, const PieceScales& scales, const float2& low,
+                         const float2& high) {
+    const float2& factor = e < 2 ? low : high;
+    float sum = acc[b][(i * (Layout::kPieceTokens / 8) + h) * 4 + e];
+    if constexpr (TokenScale::kPerToken) sum *= scales.of[h][e & 1];
+    return sum * factor.x + factor.y;
+  };
+  // Transposes piece i: rows of the scratch are tokens of 64 features, with 16-byte parts exchanged so that
+  // neither writing nor reading conflicts.
+  const auto stage_piece = [&](int thread, int i, int b, u32 scratch, int token0, const float2& low,
+                               const float2& high) {
+    if constexpr (kIs16Bit<Output>) {
+      const PieceScales scales = load_piece_scales(thread, token0);
+      u32 packed[4];
+#pragma unroll
+      for (int h = 0; h < Layout::kPieceTokens / 8; ++h) {
+        packed[2 * h] =
+            Output::pack(value(b, i, h, 0, scales, low, high), value(b, i, h, 1, scales, low, high));
+        packed[2 * h + 1] =
+            Output::pack(value(b, i, h, 2, scales, low, high), value(b, i, h, 3, scales, low, high));
+      }
+      // Matrix q: features 8*(q&1).., tokens 8*(q>>1)...
+      const int lane = thread % 32;
+      const u32 part = (thread / 32 * 2 + (lane / 8 & 1)) ^ (lane % 8);
+      if constexpr (Layout::kPieceTokens == 16)
+        store_matrix_trans_x4(scratch + (lane / 16 * 8 + lane % 8) * 128 + part * 16, packed[0], packed[1],
+                              packed[2], packed[3]);
+      else
+        store_matrix_trans_x2(scratch + lane % 8 * 128 + part * 16, packed[0], packed[1]);
+    }
+  };
+  const auto store = [&](const Tile& tile) {
+    // Of its warpgroup; read again, so that nothing made of it takes registers in the loop.
+    const int thread = thread_id_again() % 128;
+    const int lane = thread % 32;
+    const int token0 = tile.token * kTokens;
+    const u32 scratch = base + Layout::kScratchOffset + group * Layout::kChunk * Layout::kPieceTokens * 128;
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const int row0 = first_row(tile, b, thread / 32);
+      const float2 low = feature_factor(p, row0 + lane / 4);
+      const float2 high = feature_factor(p, row0 + lane / 4 + 8);
+      if constexpr (!kIs16Bit<Output>) {
+        float* y = static_cast<float*>(p.y);
+        const int feature = row0 + lane / 4;
+#pragma unroll
+        for (int i = 0; i < Layout::kPieces; ++i) {
+          const int first = token0 + i * Layout::kPieceTokens;
+          const PieceScales scales = load_piece_scales(thread, first);
+#pragma unroll
+          for (int h = 0; h < Layout::kPieceTokens / 8; ++h)
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              const int token = first + h * 8 + lane % 4 * 2 + e;
+              if (token >= p.m) continue;
+              if (feature < p.n) y[token * p.y_stride + feature] = value(b, i, h, e, scales, low, high);
+              if (feature + 8 < p.n)
+                y[token * p.y_stride + feature + 8] = value(b, i, h, 2 + e, scales, low, high);
+            }
+        }
+      } else {
+        constexpr int kChunkTokens = Layout::kChunk * Layout::kPieceTokens;
+        const int feature = first_row(tile, b, 0) + thread % 8 * 8;
+        const bool whole = p.aligned && feature + 8 <= p.n;
+        u16* y = static_cast<u16*>(p.y) + feature;
+        const u32 from = scratch + thread / 8 * 128 + (thread % 8 ^ thread / 8 % 8) * 16;
+#pragma unroll
+        for (int first = 0; first < Layout::kPieces; first += Layout::kChunk) {
+          const int chunk_token = token0 + first * Layout::kPieceTokens;
+          if (chunk_token >= p.m) break;
+          group_barrier(2 + group);
+#pragma unroll
+          for (int c = 0; c < Layout::kChunk; ++c)
+            if (first + c < Layout::kPieces)
+              stage_piece(thread, first + c, b, scratch + c * Layout::kPieceTokens * 128,
+                          chunk_token + c * Layout::kPieceTokens, low, high);
+          group_barrier(2 + group);
+#pragma unroll
+          for (int row = 0; row < kChunkTokens; row += 16) {
+            const int inside = row + thread / 8;
+            const int token = chunk_token + inside;
+            if (inside >= kChunkTokens || first * Layout::kPieceTokens + inside >= kTokens || token >= p.m ||
+                feature >= p.n)
+              continue;
+            u16* to = y + token * p.y_stride;
+            if (whole) {
+              u32 v[4];
+              load_shared(from + row * 128, v);
+              *reinterpret_cast<uint4*>(to) = make_uint4(v[0], v[1], v[2], v[3]);
+            } else {
+              const int count = p.n - feature < 8 ? p.n - feature : 8;
+#pragma unroll 1
+              for (int e = 0; e < count; ++e) to[e] = load_shared_16(from + row * 128 + e * 2);
+            }
+          }
+        }
+      }
     }
   };
 
@@ -286,19 +475,21 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
         part[b][i] = 0;
         if constexpr (Decoder::kZeroAfter) token_part[i] = 0;
       }
-    // Scales of the run in `part`, and its first column.
+    // Scales of the run in `part`; those of its tokens before the run's last stage is released.
     float row_scale[kBlocks][2] = {};
     float row_zero[2] = {};
-    int run_column = first_slab * Layout::kBoxes * Layout::kBoxColumns;
+    u32 run_scales = my_token_scales + stage * Layout::kScaleStage;
+    const auto read_token_scales = [&] {
+      if constexpr (TokenScale::kColumns > 0) {
+#pragma unroll
+        for (int i = 0; i < kTokens / 8; ++i) token_scales[i] = load_shared_floats(run_scales + i * 32);
+      }
+    };
     const auto promote = [&] {
 #pragma unroll
       for (int i = 0; i < kTokens / 8; ++i) {
         float even = 1.0f, odd = 1.0f;
-        if constexpr (TokenScale::kColumns > 0) {
-          const int token = tile.token * kTokens + i * 8 + lane % 4 * 2;
-          even = TokenScale::load(p, token, run_column);
-          odd = TokenScale::load(p, token + 1, run_column);
-        }
+        if constexpr (TokenScale::kColumns > 0) even = token_scales[i].x, odd = token_scales[i].y;
 #pragma unroll
         for (int b = 0; b < kBlocks; ++b)
 #pragma unroll
@@ -313,28 +504,30 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       }
     };
 
-    int last_stage = -1;
+    prefetch_scales(tile);
     barrier_wait(full + stage * 8, parity);
-    load_box(stage, 0, words, scales);
-    int run_end = kLongRuns && kRunStages < slabs ? kRunStages : slabs;
-    bool continues = false;
+#pragma unroll
+    for (int block = 0; block < kBoxBlocks; ++block) load_words(stage, 0, block, words);
+    load_scales(stage, 0, scales);
     for (int slab = 0; slab < slabs; ++slab) {
-      if (kLongRuns && slab == run_end) {
+      const bool goes_on = kLongRuns && slab % kLongStages != 0;
+      if (kLongRuns && slab > 0 && !goes_on) {
         wgmma_wait<0>();
         promote();
-        run_end = run_end + kRunStages < slabs ? run_end + kRunStages : slabs;
-        continues = false;
       }
       const u32 tokens = operand_low(base + stage * Layout::kStageBytes);
       const int next_stage = stage + 1 == kStages ? 0 : stage + 1;
       const u32 next_parity = stage + 1 == kStages ? parity ^ 1 : parity;
 #pragma unroll
       for (int box = 0; box < Layout::kBoxes; ++box) {
+        const bool has_next = box + 1 < Layout::kBoxes || slab + 1 < slabs;
+        const int from_stage = box + 1 < Layout::kBoxes ? stage : next_stage;
+        const int from_box = box + 1 < Layout::kBoxes ? box + 1 : 0;
 #pragma unroll
         for (int q = 0; q < 4 / kBatch; ++q) {
           constexpr int kRunBatches = kRun > kBatch ? kRun / kBatch : 1;
           const bool starts_run = kPromotes && (box * (4 / kBatch) + q) % kRunBatches == 0;
-          const int keeps = kLongRuns && continues;
+          const int keeps = goes_on;
           u32(&a)[kBatch][kBlocks][4] = fragment[q & 1];
 #pragma unroll
           for (int i = 0; i < kBatch; ++i)
@@ -347,14 +540,25 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
               for (int b = 0; b < kBlocks; ++b) pin_registers(a[i][b]);
           }
+          // Both blocks are decoded: their words give way to the next box's.
+          if (kOneBlock && q == 1 && has_next) {
+#pragma unroll
+            for (int block = 0; block < kBoxBlocks; ++block) load_words(from_stage, from_box, block, words);
+          }
           // Before step i of the batch, where it starts a run.
           const auto start_run = [&](int i) {
-            if constexpr (kRun > 1) {
+            // The first run of a tile has none before it.
+            if (kRun > 1 && (box > 0 || q > 0 || slab > 0)) {
+              read_token_scales();
               wgmma_wait<0>();
               promote();
             }
             const int step = q * kBatch + i;
-            run_column = ((first_slab + slab) * Layout::kBoxes + box) * Layout::kBoxColumns + step * kStep;
+            if constexpr (TokenScale::kColumns > 0) {
+              const int column = box * Layout::kBoxColumns + step * kStep;
+              run_scales =
+                  my_token_scales + stage * Layout::kScaleStage + column / TokenScale::kColumns * kTokens * 4;
+            }
             if constexpr (Decoder::kScaleAfter) {
               const int segment = (box % Layout::kSlabBoxes * 4 + step) * kStep / Decoder::kSegment;
 #pragma unroll
@@ -395,6 +599,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
             if constexpr (kRun == 1) {
               start_run(i);
               wgmma_commit();
+              read_token_scales();
               wgmma_wait<0>();
               promote();
               wgmma_fence();
@@ -403,30 +608,29 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
           wgmma_commit();
           wgmma_wait<1>();
           if (q == 0) {
-            if (box == 0 && last_stage >= 0) release(last_stage);
-            if (box + 1 < Layout::kBoxes) {
-              load_box(stage, box + 1, next_words, next_scales);
-            } else if (slab + 1 < slabs) {
+            if (box == 0 && slab > 0) release(stage_before(stage));
+            if (box + 1 == Layout::kBoxes && slab + 1 < slabs)
               barrier_wait(full + next_stage * 8, next_parity);
-              load_box(next_stage, 0, next_words, next_scales);
-            }
+          }
+          if (q == 0 && has_next) {
+            if constexpr (!kOneBlock) load_words(from_stage, from_box, 0, next_words);
+            load_scales(from_stage, from_box, next_scales);
           }
         }
 #pragma unroll
         for (int b = 0; b < kBlocks; ++b) {
 #pragma unroll
-          for (int i = 0; i < kWords; ++i) words[b][i] = next_words[b][i];
+          for (int i = 0; i < (kOneBlock ? 0 : kWords); ++i) words[b][i] = next_words[b][i];
 #pragma unroll
           for (int i = 0; i < kScaleWords; ++i) scales[b][i] = next_scales[b][i];
         }
       }
-      continues = true;
-      last_stage = stage;
       stage = next_stage;
       parity = next_parity;
     }
+    read_token_scales();
     wgmma_wait<0>();
-    if (last_stage >= 0) release(last_stage);
+    release(stage_before(stage));
     if constexpr (kPromotes) {
       if constexpr (kRun > 1) promote();
     } else if constexpr (kIntegers) {
@@ -435,18 +639,17 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
         for (int i = 0; i < kTokens / 2; ++i) acc[b][i] = static_cast<float>(part[b][i]);
     }
-    if constexpr (TokenScale::kPerToken) {
-#pragma unroll
-      for (int i = 0; i < kTokens / 2; ++i) {
-        const float scale = token_scale(p, tile.token * kTokens + i / 4 * 8 + lane % 4 * 2 + (i & 1));
-#pragma unroll
-        for (int b = 0; b < kBlocks; ++b) acc[b][i] *= scale;
-      }
-    }
-
-    const int token0 = tile.token * kTokens;
-    const int feature0 = tile.feature * Layout::kRows;
     if constexpr (kSplit > 1) {
+      if constexpr (TokenScale::kPerToken) {
+#pragma unroll
+        for (int i = 0; i < kTokens / 2; ++i) {
+          const float scale = token_scale(p, tile.token * kTokens + i / 4 * 8 + lane % 4 * 2 + (i & 1));
+#pragma unroll
+          for (int b = 0; b < kBlocks; ++b) acc[b][i] *= scale;
+        }
+      }
+      const int token0 = tile.token * kTokens;
+      const int feature0 = tile.feature * Layout::kRows;
       // Every stage has been read: the ring's memory holds the partial sums from here on.
       asm volatile("bar.sync 1, %0;" ::"n"(Layout::kConsumers) : "memory");
       constexpr int kStride = Layout::kRows + 4;
@@ -469,67 +672,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       cluster_arrive();
       cluster_wait();
     } else {
-#pragma unroll
-      for (int b = 0; b < kBlocks; ++b) {
-        const int row0 = feature0 + (group * kBlocks + b) * 64 + group_warp * 16;
-        const float2 low = feature_factor(p, row0 + lane / 4);
-        const float2 high = feature_factor(p, row0 + lane / 4 + 8);
-        if constexpr (kIs16Bit<Output>) {
-          // 16 features of 16 (or 8) tokens at a time, transposed through 512 bytes of this warp.
-          const u32 scratch = base + Layout::kScratchOffset + warp * 512;
-          constexpr int kPer = kTokens >= 16 ? 16 : 8;
-#pragma unroll
-          for (int i = 0; i < kTokens / kPer; ++i) {
-            if (token0 + i * kPer >= p.m) break;
-            u32 packed[4];
-#pragma unroll
-            for (int h = 0; h < kPer / 8; ++h) {
-              const float* a = acc[b] + (i * (kPer / 8) + h) * 4;
-              packed[2 * h] = Output::pack(a[0] * low.x + low.y, a[1] * low.x + low.y);
-              packed[2 * h + 1] = Output::pack(a[2] * high.x + high.y, a[3] * high.x + high.y);
-            }
-            // Matrix q: features 8*(q&1).., tokens 8*(q>>1)..; rows of the scratch are tokens of 32 bytes.
-            const u32 to = scratch + (lane / 16 * 8 + lane % 8) * 32 + (lane / 8 & 1) * 16;
-            __syncwarp();
-            if constexpr (kPer == 16)
-              store_matrix_trans_x4(to, packed[0], packed[1], packed[2], packed[3]);
-            else
-              store_matrix_trans_x2(scratch + lane % 8 * 32 + (lane / 8 & 1) * 16, packed[0], packed[1]);
-            __syncwarp();
-            const int token = token0 + i * kPer + lane / 2;
-            const int feature = row0 + lane % 2 * 8;
-            if (lane < 2 * kPer && token < p.m && feature < p.n) {
-              uint4 v;
-              asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
-                           : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                           : "r"(scratch + lane * 16));
-              u16* y = static_cast<u16*>(p.y) + token * p.y_stride + feature;
-              if (p.aligned && feature + 8 <= p.n) {
-                *reinterpret_cast<uint4*>(y) = v;
-              } else {
-                const u32 parts[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-                for (int e = 0; e < 8; ++e)
-                  if (feature + e < p.n) y[e] = static_cast<u16>(parts[e / 2] >> (16 * (e & 1)));
-              }
-            }
-          }
-        } else {
-          float* y = static_cast<float*>(p.y);
-          const int feature = row0 + lane / 4;
-#pragma unroll
-          for (int i = 0; i < kTokens / 8; ++i) {
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-              const int token = token0 + i * 8 + lane % 4 * 2 + h;
-              if (token >= p.m) continue;
-              if (feature < p.n) y[token * p.y_stride + feature] = acc[b][4 * i + h] * low.x + low.y;
-              if (feature + 8 < p.n)
-                y[token * p.y_stride + feature + 8] = acc[b][4 * i + 2 + h] * high.x + high.y;
-            }
-          }
-        }
-      }
+      store(tile);
     }
   }
   if constexpr (kShare > 1) {  // no block leaves while others signal its barriers

@@ -11,6 +11,13 @@ SW_DEVICE u32 shared_address(const void* pointer) {
 
 SW_DEVICE int lane_id() { return static_cast<int>(threadIdx.x & 31); }
 
+// The thread's number in its block, as if it could have changed: what is computed of it stays where it is.
+SW_DEVICE int thread_id_again() {
+  int out;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(out));
+  return out;
+}
+
 // The warp's number in its block, in a form that the compiler knows to be the same in all lanes.
 SW_DEVICE int warp_id() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0); }
 
@@ -51,6 +58,23 @@ SW_DEVICE u32 load_shared(u32 from) {
   u32 out;
   asm volatile("ld.shared.u32 %0, [%1];" : "=r"(out) : "r"(from) : "memory");
   return out;
+}
+SW_DEVICE u16 load_shared_16(u32 from) {
+  u16 out;
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(out) : "r"(from) : "memory");
+  return out;
+}
+
+// Barrier `id` (1 to 15) of a warpgroup.
+SW_DEVICE void group_barrier(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
+SW_DEVICE void prefetch_l1(const void* from) { asm volatile("prefetch.global.L1 [%0];" ::"l"(from)); }
+SW_DEVICE float2 load_shared_floats(u32 from) {
+  float2 out;
+  asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(out.x), "=f"(out.y) : "r"(from) : "memory");
+  return out;
+}
+SW_DEVICE void store_shared(u32 to, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(value) : "memory");
 }
 
 // 16 bytes to shared memory; zeros when `valid` is false.

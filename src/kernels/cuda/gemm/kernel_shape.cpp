@@ -82,15 +82,23 @@ bool promotes(const KernelShape& shape, const KernelFormats& formats) {
          formats.activation.granularity == formats::ActivationFormat::Granularity::kGroup;
 }
 
-/// The most accumulator registers of a WGMMA kernel: two sets of them with FP32 sums beside, and scales of
-/// tokens, of short groups or zero points take registers too.
+/// The most accumulator registers of a WGMMA kernel: two sets of them with FP32 sums beside, and zero points
+/// or the scales of integer sums take registers too.
 int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
   if (!promotes(shape, formats)) return 160;
   if (formats.weight.zero_after) return 16;
-  const bool grouped = formats.activation.group > 0;
   const bool segments = formats.weight.segment > 0 && formats.weight.segment < 128;
-  if (grouped && formats.weight.operand == Operand::kInt8) return segments ? 16 : 32;
-  return segments || (grouped && formats.activation.group < 128) ? 32 : 64;
+  const bool integers = formats.weight.operand == Operand::kInt8;
+  const bool grouped = formats.activation.group > 0;
+  if (integers && (segments || grouped)) return 48;
+  if (segments || grouped) return 64;
+  return formats.scale_after ? 80 : shape.share > 1 ? 96 : 88;
+}
+
+/// Scales of tokens in a stage of the WGMMA kernel for each of them: one per group of columns.
+int stage_scales(const KernelShape& shape, const KernelFormats& formats) {
+  const auto group = static_cast<int>(formats.activation.group);
+  return group > 0 ? shape.depth * formats.weight.slab_k / group : 0;
 }
 
 /// WGMMA with A from registers. The instruction names every accumulator register, so its text depends on the
@@ -157,6 +165,8 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
     const int accumulators = shape.tokens / 2 * shape.blocks;
     if (accumulators > most_accumulators(shape, formats))
       return Feasibility::no(fmt::format("{} accumulators do not fit", accumulators));
+    if (stage_scales(shape, formats) * shape.tokens > 512)
+      return Feasibility::no("a producer's registers hold at most 512 token scales of a stage");
     if (promotes(shape, formats) && (shape.blocks > 1 || shape.groups > 2 || shape.resident > 1))
       return Feasibility::no(
           "kernels with FP32 sums beside the instruction's take one block in up to two groups");
@@ -184,7 +194,8 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
 
 Feasibility can_launch(const KernelShape& shape, const KernelFormats& formats, std::int64_t rows,
                        std::int64_t k, std::int64_t slabs, int max_shared_bytes) {
-  if (shape.split > 1 && k < std::int64_t{128} * shape.split)
+  if (shape.split > 1 && (k < std::int64_t{128} * shape.split ||
+                          (shape.family == Family::kWgmma && slabs / shape.depth < shape.split)))
     return Feasibility::no(fmt::format("K {} is too short to be split in {}", k, shape.split));
   if (shape.family == Family::kWgmma && slabs % shape.depth != 0)
     return Feasibility::no(fmt::format("{} slabs along K do not fill stages of {}", slabs, shape.depth));
@@ -199,9 +210,11 @@ int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int row
   if (shape.family == Family::kWgmma) {
     const int row_blocks = shape.blocks * shape.groups;
     const int stage = shape.depth * (layout.slab_k * operand_bytes(layout.operand) * shape.tokens +
-                                     row_blocks * static_cast<int>(layout.slab_bytes()));
+                                     row_blocks * static_cast<int>(layout.slab_bytes())) +
+                      4 * stage_scales(shape, formats) * shape.tokens;
     const bool transposes = shape.split == 1 && formats.output != DType::kF32;
-    const int ring = shape.stages * (stage + 16) + (transposes ? 4 * shape.groups * 512 : 0);
+    const int ring = shape.stages * (stage + 16) +
+                     (transposes ? 4 * shape.groups * 512 * std::clamp(shape.tokens / 16, 1, 2) : 0);
     const int partial = shape.split > 1 ? shape.tokens * (64 * row_blocks + 4) * 4 : 0;
     return std::max(ring, partial);
   }
@@ -233,6 +246,7 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "  static constexpr int kSplit = {}, kShare = {}, kPromote = {};\n"
         "  static constexpr bool kEveryLaneArrives = {};\n"
         "  using Decoder = {};\n  using TokenScale = {};\n  using Output = {};\n  using Sum = {};\n{}{}}};\n"
+        "static_assert(WgmmaLayout<Config>::kBytes == {});\n"
         "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, {}) "
         "sabrewing_gemm(\n"
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
@@ -241,7 +255,8 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         shape.promote, formats.race_checkable, decoder, token_scale, output_type(formats.output),
         formats.weight.operand == Operand::kInt8 ? "int" : "float",
         wgmma_function("mma", false, shape.tokens, formats.weight.operand, activation),
-        wgmma_function("mma_first", true, shape.tokens, formats.weight.operand, activation), shape.resident);
+        wgmma_function("mma_first", true, shape.tokens, formats.weight.operand, activation),
+        shared_bytes(shape, formats, shape.tokens, 1), shape.resident);
   } else {
     text = fmt::format(
         "#include \"gemm_mma.cuh\"\n"

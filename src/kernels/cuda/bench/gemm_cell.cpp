@@ -139,6 +139,35 @@ double BenchDevice::time(const std::function<void(int)>& enqueue, double estimat
   return median(kept);
 }
 
+GemmErrors gemm_errors(std::span<const float> got, std::span<const double> expected, std::int64_t m,
+                       formats::ElementType type) {
+  const std::size_t columns = expected.size() / static_cast<std::size_t>(m);
+  double error = 0, least = 0, norm = 0;
+  std::vector<double> relative, least_relative;
+  relative.reserve(got.size());
+  least_relative.reserve(got.size());
+  for (std::size_t row = 0; row < expected.size(); row += columns) {
+    double row_norm = 0;
+    for (std::size_t e = row; e < row + columns; ++e) row_norm += expected[e] * expected[e];
+    const double rms = std::sqrt(row_norm / static_cast<double>(columns));
+    norm += row_norm;
+    for (std::size_t e = row; e < row + columns; ++e) {
+      const double d = std::isfinite(got[e]) ? got[e] - expected[e] : 1e30;
+      error += d * d;
+      relative.push_back(std::abs(d) / rms);
+      const double rounding = formats::decode(type, formats::encode(type, expected[e])) - expected[e];
+      least += rounding * rounding;
+      least_relative.push_back(std::abs(rounding) / rms);
+    }
+  }
+  const auto tail = [](std::vector<double>& values) {
+    const auto at = values.begin() + static_cast<std::ptrdiff_t>(values.size() * 999 / 1000);
+    std::nth_element(values.begin(), at, values.end());
+    return *at;
+  };
+  return {std::sqrt(error / norm), tail(relative), std::sqrt(least / norm), tail(least_relative)};
+}
+
 double error_bound(const WeightLayout& layout, bool scale_after, DType output) {
   // FP8 instructions keep sums of few bits.
   if (layout.operand == Operand::kE4M3 || layout.operand == Operand::kE5M2)
@@ -290,32 +319,7 @@ GemmErrors GemmCell::check(const std::function<void(void* y, bool second)>& enqu
   const formats::ElementType type = output == DType::kF32   ? formats::kFP32
                                     : output == DType::kF16 ? formats::kFP16
                                                             : formats::kBF16;
-  double error = 0, least = 0, norm = 0;
-  std::vector<double> relative, least_relative;
-  relative.reserve(got.size());
-  least_relative.reserve(got.size());
-  for (std::int64_t t = 0; t < m; ++t) {
-    double row_norm = 0;
-    for (int i = 0; i < row_count_; ++i)
-      row_norm += std::pow(expected_[static_cast<std::size_t>(t * row_count_ + i)], 2);
-    const double rms = std::sqrt(row_norm / row_count_);
-    norm += row_norm;
-    for (int i = 0; i < row_count_; ++i) {
-      const auto e = static_cast<std::size_t>(t * row_count_ + i);
-      const double d = std::isfinite(got[e]) ? got[e] - expected_[e] : 1e30;
-      error += d * d;
-      relative.push_back(std::abs(d) / rms);
-      const double rounding = formats::decode(type, formats::encode(type, expected_[e])) - expected_[e];
-      least += rounding * rounding;
-      least_relative.push_back(std::abs(rounding) / rms);
-    }
-  }
-  const auto tail = [](std::vector<double>& values) {
-    const auto at = values.begin() + static_cast<std::ptrdiff_t>(values.size() * 999 / 1000);
-    std::nth_element(values.begin(), at, values.end());
-    return *at;
-  };
-  return {std::sqrt(error / norm), tail(relative), std::sqrt(least / norm), tail(least_relative)};
+  return gemm_errors(got, expected_, m, type);
 }
 
 GemmErrors GemmCell::check(const GemmKernel& kernel, std::int64_t m, DType output, bool overlap) {

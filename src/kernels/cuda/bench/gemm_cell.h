@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,11 @@ struct GemmErrors {
   /// 1 % where rounding allows it.
   bool tails_within_bound() const { return p999 <= 0.01 || p999 <= 1.02 * least_p999; }
 };
+
+/// Errors of `m` rows of outputs, all as long, of type `type`. An output that is not finite counts as 1e30
+/// off.
+GemmErrors gemm_errors(std::span<const float> got, std::span<const double> expected, std::int64_t m,
+                       formats::ElementType type);
 
 /// The largest relative Frobenius error that a kernel may have.
 double error_bound(const WeightLayout& layout, bool scale_after, DType output);

@@ -82,7 +82,7 @@ def test_later_rows_replace_earlier_ones(tmp_path):
 
 
 def test_results_in_the_repository_are_rows():
-    assert len(tables.load([REPOSITORY / "bench" / "results" / "gpu_h200_gemm.json"])) > 10
+    assert len(tables.load([REPOSITORY / "bench" / "results" / "gpu_h200_peers.json"])) > 10
 
 
 def test_series_and_plot(tmp_path):

@@ -15,7 +15,7 @@ constexpr int kTileF32 = 6;
 constexpr int kTileInt = 8;
 constexpr int kLoneTileInt = 10;  // of a product of one tile: more sums in memory, but weights decoded once
 constexpr std::int64_t kCutF32 = 192;         // of K
-constexpr std::int64_t kCutGroups = 16;       // of K / kGroup
+constexpr std::int64_t kCutGroups = 12;       // of K / kGroup
 constexpr std::int64_t kCutInt16 = 8;         // of K / kGroup
 constexpr std::size_t kPrefetchInt16 = 2048;  // ahead of the weights being converted
 constexpr int kAheadInt16 = 256;              // per group of a tile
@@ -200,8 +200,7 @@ void tile_f32(const Panels& w, const Bytes* rows, std::int64_t begin, std::int64
   }
 }
 
-/// Rows of the next tile when `left` are left: tiles of at most `most` rows and of like size. The smaller
-/// ones come first: the first of all decodes.
+/// Rows of the next tile when `left` are left: tiles of at most `most` rows and of like size.
 SABREWING_INLINE std::int64_t tile_rows(std::int64_t left, std::int64_t most) {
   return left / ((left + most - 1) / most);
 }
@@ -293,18 +292,43 @@ SABREWING_INLINE __m512 boosts(Bytes from) {
   return _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), large_codes(load_codes(from)), _mm512_set1_ps(kBoost));
 }
 
+/// Decodes groups [begin, end). Not in the first tile: beside products the same takes half as long again.
+template <int P>
+SABREWING_INLINE void decode_groups(const Panels& w, std::int64_t begin, std::int64_t end,
+                                    DecodedGroup<P>* to) {
+  const __m512i table = unsigned_table();
+  for (std::int64_t g = begin; g < end; ++g, ++to) {
+    bool boosted = false;
+    SABREWING_UNROLL
+    for (int p = 0; p < P; ++p) {
+      __m512 scale;
+      __m512i start;
+      boosted |=
+          decode_scales(w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows, scale, start);
+      _mm512_store_ps(to->scales[p], scale);
+      _mm512_store_si512(to->starts[p], start);
+      SABREWING_UNROLL
+      for (int q = 0; q < kGroup / 4; q += 2) {
+        const __m512i codes = load(w.first + static_cast<std::size_t>(p) * w.stride + (g * 4 + q / 2) * 64);
+        _mm512_store_si512(to->values[q][p], _mm512_permutexvar_epi8(codes, table));
+        _mm512_store_si512(to->values[q + 1][p], _mm512_permutexvar_epi8(_mm512_srli_epi16(codes, 4), table));
+      }
+    }
+    to->boosted = boosted;
+  }
+}
+
 /// Where the tiles of a product find their weights.
 enum class Weights : std::uint8_t {
   kPanels,   ///< in the panels
-  kKeep,     ///< in the panels; decoded they are kept for the tiles that follow
-  kDecoded,  ///< where kKeep put them
+  kDecoded,  ///< where decode_groups put them
 };
 
 /// Adds groups [begin, end); `decoded` begins with group `begin`. Prefetches from `ahead` of each panel,
 /// unless null, what the next cut will decode: the memory works while the tiles of this cut compute.
 template <Weights From, int M, int P>
-void tile_int8(const Panels& w, DecodedGroup<P>* decoded, Bytes ahead, const Bytes* rows, std::int64_t begin,
-               std::int64_t end, float* out, std::int64_t stride) {
+void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, const Bytes* rows,
+               std::int64_t begin, std::int64_t end, float* out, std::int64_t stride) {
   const __m512i table = unsigned_table();
   __m512 sum[M][P];
   SABREWING_UNROLL
@@ -314,7 +338,7 @@ void tile_int8(const Panels& w, DecodedGroup<P>* decoded, Bytes ahead, const Byt
       sum[m][p] = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out + m * stride + p * kPanelRows);
   }
   for (std::int64_t g = begin; g < end; ++g) {
-    if (From != Weights::kPanels && ahead != nullptr) {
+    if (From == Weights::kDecoded && ahead != nullptr) {
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p) {
         const Bytes at = ahead + static_cast<std::size_t>(p) * w.stride + (g - begin) * kAheadBytes;
@@ -338,12 +362,7 @@ void tile_int8(const Panels& w, DecodedGroup<P>* decoded, Bytes ahead, const Byt
       }
       boosted |= decode_scales(w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows, scale[p],
                                dot[0][p]);
-      if (From == Weights::kKeep) {
-        _mm512_store_ps(decoded[g - begin].scales[p], scale[p]);
-        _mm512_store_si512(decoded[g - begin].starts[p], dot[0][p]);
-      }
     }
-    if (From == Weights::kKeep) decoded[g - begin].boosted = boosted;
     SABREWING_UNROLL
     for (int m = 1; m < M; ++m) {
       SABREWING_UNROLL
@@ -358,9 +377,8 @@ void tile_int8(const Panels& w, DecodedGroup<P>* decoded, Bytes ahead, const Byt
           v[p] = _mm512_load_si512(decoded[g - begin].values[q][p]);
         } else {
           const Bytes at = w.first + static_cast<std::size_t>(p) * w.stride + (g * 4 + q / 2) * 64;
-          if (From == Weights::kPanels && q % 2 == 0) prefetch(at + distance);
+          if (q % 2 == 0) prefetch(at + distance);
           v[p] = _mm512_permutexvar_epi8(q % 2 == 0 ? load(at) : _mm512_srli_epi16(load(at), 4), table);
-          if (From == Weights::kKeep) _mm512_store_si512(decoded[g - begin].values[q][p], v[p]);
         }
       }
       SABREWING_UNROLL
@@ -391,8 +409,8 @@ void tile_int8(const Panels& w, DecodedGroup<P>* decoded, Bytes ahead, const Byt
 }
 
 template <int P>
-using Int8Tile = void (*)(const Panels&, DecodedGroup<P>*, Bytes, const Bytes*, std::int64_t, std::int64_t,
-                          float*, std::int64_t);
+using Int8Tile = void (*)(const Panels&, const DecodedGroup<P>*, Bytes, const Bytes*, std::int64_t,
+                          std::int64_t, float*, std::int64_t);
 
 template <Weights From, int P>
 constexpr Int8Tile<P> kInt8Tiles[kTileInt] = {
@@ -414,12 +432,13 @@ void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::in
   auto* decoded = reinterpret_cast<DecodedGroup<P>*>(task.scratch);
   for (std::int64_t begin = 0; begin < groups; begin += kCutGroups) {
     const std::int64_t end = begin + kCutGroups < groups ? begin + kCutGroups : groups;
+    decode_groups<P>(w, begin, end, decoded);
     // After the last cut the next P panels are likely to be read.
     constexpr std::int64_t kCutBytes = kCutGroups * kGroup * kPanelRows / 2;
     const std::size_t behind = static_cast<std::size_t>(P) * w.stride;
-    const auto ahead = static_cast<std::size_t>(end);
-    const Bytes next = w.first + (end < groups ? ahead * kGroup * kPanelRows / 2 : behind);
-    const Bytes next_scales = w.scales + (end < groups ? ahead * kPanelRows : behind);
+    const auto cut_end = static_cast<std::size_t>(end);
+    const Bytes next = w.first + (end < groups ? cut_end * kGroup * kPanelRows / 2 : behind);
+    const Bytes next_scales = w.scales + (end < groups ? cut_end * kPanelRows : behind);
     for (int p = 0; p < P; ++p)
       for (std::int64_t i = 0; i < kCutGroups * kPanelRows; i += 64)
         prefetch(next_scales + static_cast<std::size_t>(p) * w.stride + i);
@@ -427,9 +446,9 @@ void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::in
     std::int64_t tile = 0;
     for (std::int64_t row = 0; row < task.row_count; row += tile) {
       tile = tile_rows(task.row_count - row, kTileInt);
-      const Int8Tile<P>* tiles = row == 0 ? kInt8Tiles<Weights::kKeep, P> : kInt8Tiles<Weights::kDecoded, P>;
-      tiles[tile - 1](w, decoded, prefetched < kCutBytes ? next + prefetched : nullptr, task.rows + row,
-                      begin, end, out + row * stride, stride);
+      const Bytes ahead = prefetched < kCutBytes ? next + prefetched : nullptr;
+      kInt8Tiles<Weights::kDecoded, P>[tile - 1](w, decoded, ahead, task.rows + row, begin, end,
+                                                 out + row * stride, stride);
       prefetched += (end - begin) * kAheadBytes;
     }
   }

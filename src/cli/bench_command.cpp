@@ -106,7 +106,10 @@ int bench_latency(const BenchArguments& options) {
             fmt::format("{:.4f}", result.decode.deviation)}}));
   fmt::print("decode reads {} of weights per token: {:.1f} GB/s\n", format_bytes(result.bytes_per_token),
              read / 1e9);
-  fmt::print("prefill does {:.1f} Gop/s\n", flops / 1e9);
+  fmt::print(
+      "prefill does {:.1f} Gop/s, counting the model's products for every token (of the last layer's output "
+      "projection and MLP only the last token's are done) and no lm_head\n",
+      flops / 1e9);
   if (on_cpu)
     fmt::print(
         "that is {:.1f} % of the {:.1f} GB/s that {} read, and {:.1f} % of the int8 dot-product rate {:.1f} "

@@ -12,7 +12,7 @@
 namespace sabrewing::engine {
 namespace {
 
-/// Multiply-adds of one prompt token's matrix products, the last token's lm_head left out.
+/// Multiply-adds of the matrix products that the model has for one token, lm_head left out.
 double multiply_adds_per_token(const models::DecoderSpec& spec) {
   const auto product = [](std::int64_t n, std::int64_t k) {
     return static_cast<double>(n) * static_cast<double>(k);

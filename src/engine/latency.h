@@ -28,7 +28,9 @@ struct LatencyResult {
   TimingSummary prefill;            ///< of a whole prompt
   TimingSummary decode;             ///< of one token
   std::size_t bytes_per_token = 0;  ///< weights that one decoded token reads
-  double flops_per_prompt = 0;      ///< two per multiply-add of the prompt's matrix products
+  /// Two per multiply-add of the model's matrix products for every prompt token, lm_head left out. A run does
+  /// less: behind the last layer's attention only the last token goes on.
+  double flops_per_prompt = 0;
 };
 
 /// Times random prompts, one sequence at a time. `done` hears of each repeat and how long its prompt took;

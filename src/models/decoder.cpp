@@ -383,6 +383,29 @@ void Decoder::run_linear(const Linear& linear, Matrix a, Matrix c, const Scratch
   backend_.gemm(*linear.plan, args);
 }
 
+void Decoder::finish_layer(const Layer& layer, Matrix attended, Matrix hidden, const Scratch& s) {
+  const auto rows = [&hidden](Matrix m) { return m.row_range(0, hidden.rows); };
+  const Matrix normed = rows(s.normed);
+  const Matrix branch = rows(s.branch);
+  run_linear(layer.output, attended, branch, s);
+  backend_.add(hidden, branch);
+
+  backend_.rms_norm(hidden, static_cast<const float*>(layer.post_norm.data), spec_.hidden, spec_.norm_epsilon,
+                    normed);
+  if (layer.spec.sparse) {
+    run_linear(layer.router, normed, rows(s.router), s);
+    backend_.route(
+        {rows(s.router), spec_.top_k, spec_.router_score, spec_.renormalize, s.expert_ids, s.expert_weights});
+    backend_.experts(*layer.experts_plan,
+                     {normed, s.expert_ids, s.expert_weights, &layer.experts, branch, s.workspace});
+  } else {
+    run_linear(layer.gate_up, normed, rows(s.gate_up), s);
+    backend_.glu({rows(s.gate_up), rows(s.activated), spec_.activation, spec_.activation_limit});
+    run_linear(layer.down, rows(s.activated), branch, s);
+  }
+  backend_.add(hidden, branch);
+}
+
 Matrix Decoder::forward(const Batch& batch, const std::vector<KvLayer>& cache, const std::int32_t* logit_rows,
                         std::int64_t logit_count) {
   SABREWING_CHECK(scratch_ != nullptr && batch.tokens <= limits_.max_tokens &&
@@ -399,7 +422,6 @@ Matrix Decoder::forward(const Batch& batch, const std::vector<KvLayer>& cache, c
   const auto floats = [](const DeviceBuffer& buffer) { return static_cast<const float*>(buffer.data); };
   const Matrix hidden = rows(s.hidden);
   const Matrix normed = rows(s.normed);
-  const Matrix branch = rows(s.branch);
   const Matrix q = rows(s.qkv).columns(0, spec_.q_width());
   const Matrix k = rows(s.qkv).columns(spec_.q_width(), spec_.kv_width());
   const Matrix v = rows(s.qkv).columns(spec_.q_width() + spec_.kv_width(), spec_.kv_width());
@@ -426,28 +448,20 @@ Matrix Decoder::forward(const Batch& batch, const std::vector<KvLayer>& cache, c
     attention.sinks = floats(layer.sinks);
     attention.workspace = s.workspace;
     backend_.attention(attention, batch);
-    run_linear(layer.output, rows(s.attended), branch, s);
-    backend_.add(hidden, branch);
-
-    backend_.rms_norm(hidden, floats(layer.post_norm), spec_.hidden, spec_.norm_epsilon, normed);
-    if (layer.spec.sparse) {
-      run_linear(layer.router, normed, rows(s.router), s);
-      backend_.route({rows(s.router), spec_.top_k, spec_.router_score, spec_.renormalize, s.expert_ids,
-                      s.expert_weights});
-      backend_.experts(*layer.experts_plan,
-                       {normed, s.expert_ids, s.expert_weights, &layer.experts, branch, s.workspace});
-    } else {
-      run_linear(layer.gate_up, normed, rows(s.gate_up), s);
-      backend_.glu({rows(s.gate_up), rows(s.activated), spec_.activation, spec_.activation_limit});
-      run_linear(layer.down, rows(s.activated), branch, s);
-    }
-    backend_.add(hidden, branch);
+    if (i + 1 == layers_.size() && logit_count < t) break;
+    finish_layer(layer, rows(s.attended), hidden, s);
   }
   const Matrix last_hidden = s.last_hidden.row_range(0, logit_count);
   const Matrix last_normed = s.last_normed.row_range(0, logit_count);
   const Matrix logits = s.logits.row_range(0, logit_count);
   if (logit_count == 0) return logits;
   backend_.gather_rows(hidden, logit_rows, last_hidden);
+  if (logit_count < t) {
+    // The last layer's cache is written: of the other rows nothing more is read. Nor is q.
+    const Matrix attended = {s.qkv.data, s.qkv.dtype, logit_count, spec_.q_width(), spec_.q_width()};
+    backend_.gather_rows(rows(s.attended), logit_rows, attended);
+    finish_layer(*layers_.back(), attended, last_hidden, s);
+  }
   backend_.rms_norm(last_hidden, floats(final_norm_), spec_.hidden, spec_.norm_epsilon, last_normed);
   run_linear(head_ ? *head_ : *embedding_, last_normed, logits, s);
   return logits;

@@ -70,7 +70,8 @@ class Decoder {
   void reserve(const Limits& limits);
 
   /// Runs one step. `logit_rows` (device memory, `logit_count` entries) are rows of the batch; the result
-  /// is FP32 (logit_count, vocabulary) in the backend's memory, valid until the next step.
+  /// is FP32 (logit_count, vocabulary) in the backend's memory, valid until the next step. Where they are
+  /// fewer than the tokens, the last layer runs for them alone once its cache is written.
   kernels::Matrix forward(const kernels::Batch& batch, const std::vector<KvLayer>& cache,
                           const std::int32_t* logit_rows, std::int64_t logit_count);
 
@@ -90,6 +91,8 @@ class Decoder {
   void load_experts(Layer& layer, TensorSource& tensors, std::int64_t index);
   kernels::DeviceBuffer upload(const std::vector<float>& values);
   void run_linear(const Linear& linear, kernels::Matrix a, kernels::Matrix c, const Scratch& scratch);
+  /// What follows attention, for the rows of `hidden`.
+  void finish_layer(const Layer& layer, kernels::Matrix attended, kernels::Matrix hidden, const Scratch& s);
 
   DecoderSpec spec_;
   kernels::Backend& backend_;

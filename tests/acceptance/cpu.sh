@@ -135,7 +135,7 @@ speed() {
     >"$work/prefill.json" 2>"$work/out"
   got=$(value prefill_int8_fraction "$work/prefill.json")
   holds "${got:-0} >= 0.40"
-  claim $? "gpt-oss-20b, prompt of 128 tokens: ${got:-?} of the int8 rate sustained beside it, at least 0.40" "$work/out"
+  claim $? "gpt-oss-20b, prompt of 128 tokens, all layers counted for each: ${got:-?} of the int8 rate sustained beside it, at least 0.40" "$work/out"
   [ -n "$results" ] || return 0
   {
     printf '{\n"commit": "%s",\n"version": "%s",\n' "$(git -C "$repository" rev-parse HEAD)" "$("$binary" --version)"

@@ -81,6 +81,17 @@ TEST_P(CudaModelGolden, ExactIsBitwiseIndependentOfTheSchedule) {
     }
 }
 
+TEST_P(CudaModelGolden, SomeRowsAreThoseOfAll) {
+  ModelGolden golden = ModelGolden::read(GetParam());
+  golden.prompt.resize(std::min<std::size_t>(golden.prompt.size(), 60));
+  const std::vector<float> all = run(golden.prompt, 512, 16);
+  for (const std::vector<std::int32_t>& rows : kSomeRows)
+    EXPECT_TRUE(are_rows_of(
+        golden_logits_of_rows(*backend_, kernels::Accuracy::kExact, GetParam(), golden.prompt, 23, rows), all,
+        golden.prompt.size(), 23, rows))
+        << testing::PrintToString(rows);
+}
+
 INSTANTIATE_TEST_SUITE_P(Gpu, CudaModelGolden, testing::ValuesIn(golden_names()),
                          [](const auto& test) { return golden_test_name(test.param); });
 

@@ -49,6 +49,18 @@ TEST_P(CpuModelGolden, ExactIsBitwiseIndependentOfTheSchedule) {
   EXPECT_EQ(expected, run(GetParam(), golden.prompt, {})) << "repeated";
 }
 
+TEST_P(CpuModelGolden, SomeRowsAreThoseOfAll) {
+  ModelGolden golden = ModelGolden::read(GetParam());
+  golden.prompt.resize(std::min<std::size_t>(golden.prompt.size(), 60));
+  const std::vector<float> all = run(GetParam(), golden.prompt, {});
+  const auto backend = kernels::cpu::make_cpu_backend({2, ""});
+  for (const std::vector<std::int32_t>& rows : kSomeRows)
+    EXPECT_TRUE(are_rows_of(
+        golden_logits_of_rows(*backend, kernels::Accuracy::kExact, GetParam(), golden.prompt, 23, rows), all,
+        golden.prompt.size(), 23, rows))
+        << testing::PrintToString(rows);
+}
+
 TEST_P(CpuModelGolden, TiersAgree) {
   ModelGolden golden = ModelGolden::read(GetParam());
   golden.prompt.resize(std::min<std::size_t>(golden.prompt.size(), 200));

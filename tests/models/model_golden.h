@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -86,6 +87,83 @@ inline std::vector<float> golden_logits(kernels::Backend& backend, kernels::Accu
     logits.insert(logits.end(), rows.begin(), rows.end());
   }
   return logits;
+}
+
+/// For 60 tokens and a split at 23: one row, any order, one twice, of either sequence alone.
+inline const std::vector<std::vector<std::int32_t>> kSomeRows = {
+    {36}, {96, 36}, {50, 0, 96, 36, 37, 12, 50}, {7, 9, 8}, {80, 60}};
+
+/// Logits of some rows of one step: the prompt behind its first `split` tokens, which another step without
+/// logits put into the cache, and as a second sequence the whole prompt. (rows, vocabulary) in their order.
+inline std::vector<float> golden_logits_of_rows(kernels::Backend& backend, kernels::Accuracy accuracy,
+                                                const std::string& name, std::span<const std::int32_t> prompt,
+                                                std::int64_t split, const std::vector<std::int32_t>& rows) {
+  models::Decoder model(models::read_spec(golden_folder(name) / "config.json"), backend, accuracy);
+  models::CheckpointSource source(golden_folder(name));
+  model.load(source, {});
+  const auto tokens = static_cast<std::int64_t>(prompt.size());
+  constexpr std::int64_t kBlockSize = 16;
+  const std::int64_t max_blocks = (tokens + kBlockSize - 1) / kBlockSize;
+  engine::KvCache cache(model, kBlockSize, 2 * max_blocks);
+  model.reserve({2 * tokens, 2, tokens, static_cast<std::int64_t>(rows.size())});
+  std::vector<std::int32_t> blocks;
+  std::vector<std::int32_t> second;
+  SABREWING_CHECK(cache.extend(blocks, tokens) && cache.extend(second, tokens), kInternal,
+                  "no blocks for twice {} tokens", tokens);
+  blocks.insert(blocks.end(), second.begin(), second.end());
+
+  std::vector<kernels::DeviceBuffer> arrays;
+  const auto place = [&](const std::vector<std::int32_t>& values) {
+    const std::size_t bytes = values.size() * sizeof(std::int32_t);
+    arrays.push_back(backend.allocate(bytes));
+    backend.copy_in(arrays.back().data, values.data(), bytes);
+    backend.synchronize();
+    return static_cast<const std::int32_t*>(arrays.back().data);
+  };
+  const auto step = [&](const std::vector<std::int64_t>& first, const std::vector<std::int64_t>& end,
+                        const std::vector<std::int32_t>& logit_rows) {
+    std::vector<std::int32_t> ids;
+    std::vector<std::int32_t> positions;
+    std::vector<std::int32_t> query_start{0};
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      for (std::int64_t at = first[i]; at < end[i]; ++at) {
+        ids.push_back(prompt[static_cast<std::size_t>(at)]);
+        positions.push_back(static_cast<std::int32_t>(at));
+      }
+      query_start.push_back(static_cast<std::int32_t>(ids.size()));
+    }
+    kernels::Batch batch;
+    batch.tokens = static_cast<std::int64_t>(ids.size());
+    batch.sequences = static_cast<std::int64_t>(first.size());
+    batch.token_ids = place(ids);
+    batch.positions = place(positions);
+    batch.query_start = place(query_start);
+    batch.block_table = place(blocks);
+    batch.max_blocks = max_blocks;
+    batch.max_context = *std::max_element(end.begin(), end.end());
+    const auto count = static_cast<std::int64_t>(logit_rows.size());
+    return model.forward(batch, cache.layers(), logit_rows.empty() ? nullptr : place(logit_rows), count);
+  };
+  step({0}, {split}, {});
+  const kernels::Matrix result = step({split, 0}, {tokens, tokens}, rows);
+  std::vector<float> logits(static_cast<std::size_t>(result.rows * result.cols));
+  backend.copy_out(logits.data(), result.data, logits.size() * sizeof(float));
+  backend.synchronize();
+  return logits;
+}
+
+/// Whether these are the rows of `all`, (tokens, vocabulary), bit for bit.
+inline bool are_rows_of(std::span<const float> logits, std::span<const float> all, std::size_t tokens,
+                        std::size_t split, const std::vector<std::int32_t>& rows) {
+  const std::size_t vocabulary = all.size() / tokens;
+  if (logits.size() != rows.size() * vocabulary) return false;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t row = static_cast<std::size_t>(rows[i]) + split;
+    const std::size_t position = row < tokens ? row : row - tokens;
+    if (std::memcmp(&logits[i * vocabulary], &all[position * vocabulary], vocabulary * sizeof(float)) != 0)
+      return false;
+  }
+  return true;
 }
 
 }  // namespace sabrewing

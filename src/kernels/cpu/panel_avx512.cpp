@@ -536,11 +536,12 @@ void fix_groups(const Panels& w, std::int64_t first, std::int64_t groups, FixedG
           _mm512_store_si512(tail + i * 64, i < pairs ? load(at + i * 64) : _mm512_setzero_si512());
         at = tail;
       }
-      __m512i largest = _mm512_setzero_si512();
+      // Two chains, since one alone is waited for.
+      __m512i maxima[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
       SABREWING_UNROLL
-      for (int i = 0; i < kPairs; ++i) {
-        largest = _mm512_max_epu16(largest, _mm512_and_si512(load(at + i * 64), magnitude));
-      }
+      for (int i = 0; i < kPairs; ++i)
+        maxima[i % 2] = _mm512_max_epu16(maxima[i % 2], _mm512_and_si512(load(at + i * 64), magnitude));
+      const __m512i largest = _mm512_max_epu16(maxima[0], maxima[1]);
       const __m512i even = _mm512_slli_epi32(largest, 16);
       const __m512i odd = _mm512_and_si512(largest, upper);
       const __m512i bits = _mm512_max_epu32(even, odd);

@@ -28,6 +28,7 @@ struct GemmParams {
   int stream_weights;   // no other tile reads the same weights
   int x_scale_stride;   // between groups
   const void* x_scale;  // [M], or [K/group][x_scale_stride], of quantized activations
+  int box_bytes;        // of the tokens' boxes in a stage
 };
 
 // Scales of quantized activations.

@@ -155,7 +155,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       const u32 to = base + Layout::kWeightOffset + stage * Layout::kWeightStage;
       const u8* from =
           p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockBytes;
-      barrier_expect(full + stage * 8, Layout::kStageBytes + blocks * Layout::kBlockBytes);
+      barrier_expect(full + stage * 8, p.box_bytes + blocks * Layout::kBlockBytes);
 #pragma unroll
       for (int b = 0; b < Layout::kRowBlocks; ++b)
         if (b < blocks)

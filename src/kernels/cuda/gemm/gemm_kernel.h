@@ -28,6 +28,7 @@ struct GemmParams {
   std::int32_t stream_weights = 0;
   std::int32_t x_scale_stride = 0;
   const void* x_scale = nullptr;
+  std::int32_t box_bytes = 0;
 };
 
 /// Operands on the device, already checked against the packed weight.

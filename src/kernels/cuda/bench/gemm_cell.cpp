@@ -141,6 +141,9 @@ double BenchDevice::time(const std::function<void(int)>& enqueue, double estimat
 
 GemmErrors gemm_errors(std::span<const float> got, std::span<const double> expected, std::int64_t m,
                        formats::ElementType type) {
+  SABREWING_CHECK(m > 0 && got.size() == expected.size() && got.size() % static_cast<std::size_t>(m) == 0,
+                  kInvalidArgument, "[bench] {} outputs of {} rows against {} of the reference", got.size(),
+                  m, expected.size());
   const std::size_t columns = expected.size() / static_cast<std::size_t>(m);
   double error = 0, least = 0, norm = 0;
   std::vector<double> relative, least_relative;

@@ -172,10 +172,10 @@ const Registry& registry() {
                                                             "E4M3Scale");
     add_signed_int4<E4M3Operand>(all, "E4M3Operand");
     add_signed_int4<Int8Operand>(all, "Int8Operand");
-    add<E4M3Operand, FloatElement<4, 3>, F32Scale, 128, Zeros::kNone, 128>(all, "E4M3Operand",
-                                                                           "FloatElement<4, 3>", "F32Scale");
-    add<Bf16Operand, FloatElement<4, 3>, F32Scale, 128, Zeros::kNone, 128>(all, "Bf16Operand",
-                                                                           "FloatElement<4, 3>", "F32Scale");
+    add<E4M3Operand, FloatElement<4, 3>, BlockScale<F32Scale>, 128, Zeros::kNone, 128>(
+        all, "E4M3Operand", "FloatElement<4, 3>", "BlockScale<F32Scale>");
+    add<Bf16Operand, FloatElement<4, 3>, BlockScale<F32Scale>, 128, Zeros::kNone, 128>(
+        all, "Bf16Operand", "FloatElement<4, 3>", "BlockScale<F32Scale>");
     add<Bf16Operand, FloatElement<4, 3>, ScaleBefore, 128, Zeros::kNone, 128>(
         all, "Bf16Operand", "FloatElement<4, 3>", "ScaleBefore");
     add<Int8Operand, IntElement<4, 0>, F16Scale, 64, Zeros::kInteger, 128>(all, "Int8Operand",

@@ -20,7 +20,7 @@ struct E2M1E8M0ToBf16 {
   static constexpr int kSlabK = 64;
   static constexpr int kWords = 4;       // per lane and 64 columns
   static constexpr int kScaleWords = 1;  // per row pair and slab: row g {0..31, 32..63}, row g+8 {..}
-  static constexpr bool kScaleAfter = false, kZeroAfter = false;
+  static constexpr bool kScaleAfter = false, kZeroAfter = false, kBlockScale = false;
 
   SW_DEVICE static u32 scale(u32 word, int byte) {
     return __byte_perm(word, 0, 0x0404 | byte << 12 | byte << 4) >> 1;
@@ -47,7 +47,7 @@ struct Int4ToBf16 {
   static constexpr int kBytes = 2, kSegment = kSlabK;
   static constexpr int kWords = 4;
   static constexpr int kScaleWords = kGroup > 0;  // row g in the low half, row g+8 in the high half
-  static constexpr bool kScaleAfter = kAfter, kZeroAfter = false;
+  static constexpr bool kScaleAfter = kAfter, kZeroAfter = false, kBlockScale = false;
 
   SW_DEVICE static void decode(const u32* words, const u32* scales, int j, u32 (&a)[4]) {
     constexpr u32 kCode = 0x00780078;
@@ -83,7 +83,7 @@ struct E4M3ToBf16 {
   static constexpr int kSlabK = 64;
   static constexpr int kWords = 8;
   static constexpr int kScaleWords = 0;
-  static constexpr bool kScaleAfter = false, kZeroAfter = false;
+  static constexpr bool kScaleAfter = false, kZeroAfter = false, kBlockScale = false;
 
   SW_DEVICE static u32 place(u32 w) { return (w & 0x80008000) | ((w >> 4) & 0x07f007f0); }
   SW_DEVICE static void decode(const u32* words, const u32*, int j, u32 (&a)[4]) {
@@ -107,7 +107,7 @@ struct E2M1FoldedToE4M3 {
   static constexpr int kSlabK = 128;
   static constexpr int kWords = 4;
   static constexpr int kScaleWords = 2;  // row g, row g+8: a byte for each step
-  static constexpr bool kScaleAfter = false, kZeroAfter = false;
+  static constexpr bool kScaleAfter = false, kZeroAfter = false, kBlockScale = false;
 
   SW_DEVICE static void decode(const u32* words, const u32* scales, int j, u32 (&a)[4]) {
     constexpr u32 kSigns = 0x80808080, kMagnitudes = 0x77777777;

@@ -184,38 +184,44 @@ inline constexpr bool kIsInt<IntElement<kWidth, kZero>> = true;
 // the checkpoint has them for FP32 sums of a segment.
 struct NoScale {
   static constexpr int kBits = 0;
-  static constexpr bool kBefore = false;
+  static constexpr bool kBefore = false, kOfBlocks = false;
 };
 struct ScaleBefore {
   static constexpr int kBits = 16;
-  static constexpr bool kBefore = true;
+  static constexpr bool kBefore = true, kOfBlocks = false;
 };
 struct Bf16Scale {
   static constexpr int kBits = 16;
-  static constexpr bool kBefore = false;
+  static constexpr bool kBefore = false, kOfBlocks = false;
   SW_DEVICE static float value(u32 code) { return __uint_as_float(code << 16); }
 };
 struct F16Scale {
   static constexpr int kBits = 16;
-  static constexpr bool kBefore = false;
+  static constexpr bool kBefore = false, kOfBlocks = false;
   SW_DEVICE static float value(u32 code) { return f16_to_float(code); }
 };
 struct F32Scale {
   static constexpr int kBits = 32;
-  static constexpr bool kBefore = false;
+  static constexpr bool kBefore = false, kOfBlocks = false;
   SW_DEVICE static float value(u32 code) { return __uint_as_float(code); }
 };
 struct E8M0Scale {
   static constexpr int kBits = 8;
-  static constexpr bool kBefore = false;
+  static constexpr bool kBefore = false, kOfBlocks = false;
   SW_DEVICE static float value(u32 code) { return __uint_as_float(code == 0 ? 0x00400000 : code << 23); }
 };
 struct E4M3Scale {
   static constexpr int kBits = 8;
-  static constexpr bool kBefore = false;
+  static constexpr bool kBefore = false, kOfBlocks = false;
   SW_DEVICE static float value(u32 code) {
     return __uint_as_float((code & 0x80) << 24 | (code & 0x7f) << 20) * 0x1p120f;
   }
+};
+
+// The same of all rows of a block of 64.
+template <typename Scale>
+struct BlockScale : Scale {
+  static constexpr bool kOfBlocks = true;
 };
 
 enum class Zeros { kNone, kInteger, kFloat };
@@ -234,6 +240,7 @@ struct PlaneDecoder {
   static constexpr int kZeroWord = (2 * kSegments * Scale::kBits + 31) / 32;
   static constexpr int kScaleWords = kZeroWord + (2 * kSegments * kZeroBits + 31) / 32;
   static constexpr bool kScaleAfter = Scale::kBits > 0 && !Scale::kBefore;
+  static constexpr bool kBlockScale = kScaleAfter && Scale::kOfBlocks;
   // A float zero point times the sum of the activations goes onto FP32 sums too.
   static constexpr bool kZeroAfter = kZeros == Zeros::kFloat && kScaleAfter;
 

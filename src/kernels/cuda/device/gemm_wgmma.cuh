@@ -18,6 +18,8 @@
 //
 // Scales of tokens per group of columns lie behind the stages' weights: the warp that fills a stage loads
 // them while it waits for the stage and arrives on the stage's barrier once more when it has stored them.
+// Scales of a weight's blocks are multiplied into them there, where a tile's rows have one. Two warpgroups
+// whose sums are scaled every 128 bytes of K take turns at the tensor core.
 //
 // Scales of FP32 sums (groups of the weight, of the activations) and sums that must be promoted need a second
 // set of accumulators: a run of columns is summed there, and added while the next run is decoded.
@@ -61,6 +63,10 @@ struct WgmmaLayout {
   static constexpr int kScaleColumns = Config::TokenScale::kColumns;
   static constexpr int kScaleGroups = kScaleColumns > 0 ? kStageColumns / kScaleColumns : 0;
   static_assert(kScaleGroups * kScaleColumns == kStageColumns || kScaleColumns == 0);
+  // Scales of blocks of the weight go to those of tokens before they are stored, where all of a tile's rows
+  // have the same.
+  static constexpr bool kJoinsScales =
+      Decoder::kBlockScale && kScaleColumns > 0 && kScaleColumns == Decoder::kSegment&& kRows <= 128;
   static constexpr int kScaleOffset = kWeightOffset + Config::kStages * kWeightStage;
   static constexpr int kScaleStage = kScaleGroups * Config::kTokens * 4;
   static constexpr int kBarrierOffset = kScaleOffset + Config::kStages * kScaleStage;
@@ -176,18 +182,38 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       }
     };
     constexpr int kScaleGroups = Layout::kScaleGroups;
+    // Of the rows of the tile and group `group` of a stage's columns.
+    const auto block_scale = [&](const Tile& tile, int slab, int group) {
+      if constexpr (Layout::kJoinsScales) {
+        constexpr int kSlabGroups = Decoder::kSlabK / TokenScale::kColumns;
+        const int block = tile.feature * Layout::kRowBlocks;
+        if (block >= p.row_blocks) return 1.0f;
+        u32 scales[Decoder::kScaleWords];
+        const u8* from = p.weight + block * row_bytes +
+                         static_cast<u32>(first_slab + slab) * Layout::kBlockBytes +
+                         group / kSlabGroups * kSlabBytes<Decoder> + kSlabWeightBytes<Decoder>;
+#pragma unroll
+        for (int i = 0; i < Decoder::kScaleWords; ++i) scales[i] = reinterpret_cast<const u32*>(from)[i];
+        return Decoder::scale(scales, 0, group % kSlabGroups);
+      } else {
+        return 1.0f;
+      }
+    };
     constexpr int kLoads = (kTokens + 31) / 32;
     u32 scale_codes[kScaleGroups > 0 ? kScaleGroups : 1][kLoads];
+    float block_scales[kScaleGroups > 0 ? kScaleGroups : 1];
     const auto load_scales = [&](const Tile& tile, int slab) {
       if constexpr (kScaleGroups > 0) {
 #pragma unroll
-        for (int g = 0; g < kScaleGroups; ++g)
+        for (int g = 0; g < kScaleGroups; ++g) {
+          block_scales[g] = block_scale(tile, slab, g);
 #pragma unroll
           for (int i = 0; i < kLoads; ++i)
             if (kTokens % 32 == 0 || i * 32 + lane < kTokens)
               scale_codes[g][i] =
                   TokenScale::code(p, tile.token * kTokens + i * 32 + lane,
                                    ((first_slab + slab) * kScaleGroups + g) * TokenScale::kColumns);
+        }
       }
     };
     const auto store_scales = [&](int stage) {
@@ -198,7 +224,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
           for (int i = 0; i < kLoads; ++i)
             if (kTokens % 32 == 0 || i * 32 + lane < kTokens)
-              store_shared(to + (g * kTokens + i * 32) * 4, TokenScale::value(scale_codes[g][i]));
+              store_shared(to + (g * kTokens + i * 32) * 4,
+                           TokenScale::value(scale_codes[g][i]) * block_scales[g]);
         __syncwarp();
         if (Config::kEveryLaneArrives || lane == 0) barrier_arrive(full + stage * 8);
         __syncwarp();
@@ -265,11 +292,12 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   constexpr int kScaleWords = Decoder::kScaleWords > 0 ? Decoder::kScaleWords : 1;
   constexpr int kBoxBlocks = Layout::kBoxColumns / 64;
   constexpr int kWords = kBoxBlocks * Decoder::kWords;
-  // A box is two blocks, and a batch decodes one of them; else a box is a block.
-  constexpr bool kOneBlock = kBoxBlocks == 2;
+  // A box is two blocks of 64 columns, and a batch decodes one of them; else a box is a block.
+  constexpr bool kTwoBlocks = kBoxBlocks == 2;
   constexpr int kStep = 32 / Decoder::kBytes;  // columns of an instruction
   using Sum = typename Config::Sum;
   constexpr bool kPromotes = Layout::kPromotes;
+  constexpr bool kRowScale = Decoder::kScaleAfter && !Layout::kJoinsScales;
   constexpr bool kIntegers = !kPromotes && !kIsFloat<Sum>;
   constexpr int kStageSteps = 4 * Layout::kBoxes;
   constexpr int kRunColumns = run_columns<Config>();
@@ -278,7 +306,10 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   constexpr bool kLongRuns = kRunStages > 1;
   constexpr int kLongStages = kLongRuns ? kRunStages : 1;
   static_assert(!kLongRuns || TokenScale::kColumns == 0);
-  constexpr int kBatch = 2;
+  // Two warpgroups whose runs are one box take turns: one's run multiplies while the other adds its last one.
+  // The tensor core shares itself out between both, so that left alone they would end, and wait, together.
+  constexpr bool kTakesTurns = TokenScale::kColumns > 0 && kRun == 4 && Config::kGroups == 2 && kTokens >= 64;
+  constexpr int kBatch = kTakesTurns ? 4 : 2;
 
   float acc[kBlocks][kTokens / 2] = {};
   Sum part[kBlocks][kTokens / 2];
@@ -317,13 +348,31 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     }
   };
   const auto load_scales = [&](int stage, int box, u32(&s)[kBlocks][kScaleWords]) {
+    constexpr int kLoaded = Layout::kJoinsScales ? 0 : Decoder::kScaleWords;
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b)
 #pragma unroll
-      for (int i = 0; i < Decoder::kScaleWords; ++i)
+      for (int i = 0; i < kLoaded; ++i)
         s[b][i] = load_shared(my_scales + stage * Layout::kWeightStage + b * Layout::kBlockBytes +
                               box / Layout::kSlabBoxes * kSlabBytes<Decoder> + i * 4);
   };
+
+  // The fragments of a box; complete before the instructions that read them begin.
+  const auto decode_box = [&](u32(&w)[kBlocks][kWords], u32(&s)[kBlocks][kScaleWords],
+                              u32(&to)[kBatch][kBlocks][4]) {
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) Decoder::decode(w[b], s[b], i, to[i][b]);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) pin_registers(to[i][b]);
+  };
+
+  // Turns of the two warpgroups; the first has the first one.
+  const auto wait_for_turn = [](int of) { asm volatile("bar.sync %0, 256;" ::"r"(4 + of) : "memory"); };
+  const auto give_turn = [](int to) { asm volatile("bar.arrive %0, 256;" ::"r"(4 + to) : "memory"); };
 
   const auto stage_before = [](int s) { return s == 0 ? kStages - 1 : s - 1; };
   // One arrival stands for all lanes' reads of the stage, unless a race detector is to follow them.
@@ -465,6 +514,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   int stage = 0;
   u32 parity = 0;
   grid_dependency_wait();
+  if (kTakesTurns && group == 1 && first_tile < tiles) give_turn(0);
   for (int index = first_tile; index < tiles; index += tile_step) {
     const Tile tile = my_tile(index);
 #pragma unroll
@@ -494,9 +544,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
         for (int b = 0; b < kBlocks; ++b)
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
-            const float scale = Decoder::kScaleAfter ? row_scale[b][e / 2] * (e & 1 ? odd : even)
-                                : e & 1              ? odd
-                                                     : even;
+            const float token = e & 1 ? odd : even;
+            const float scale = kRowScale ? row_scale[b][Decoder::kBlockScale ? 0 : e / 2] * token : token;
             acc[b][4 * i + e] += static_cast<float>(part[b][4 * i + e]) * scale;
             if constexpr (Decoder::kZeroAfter)
               acc[b][4 * i + e] += static_cast<float>(token_part[4 * i + e]) * row_zero[e / 2];
@@ -509,6 +558,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
     for (int block = 0; block < kBoxBlocks; ++block) load_words(stage, 0, block, words);
     load_scales(stage, 0, scales);
+    constexpr bool kAlternates = Layout::kBoxes % 2 == 0;
+    if constexpr (kTakesTurns && kAlternates) decode_box(words, scales, fragment[0]);
     for (int slab = 0; slab < slabs; ++slab) {
       const bool goes_on = kLongRuns && slab % kLongStages != 0;
       if (kLongRuns && slab > 0 && !goes_on) {
@@ -523,106 +574,134 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
         const bool has_next = box + 1 < Layout::kBoxes || slab + 1 < slabs;
         const int from_stage = box + 1 < Layout::kBoxes ? stage : next_stage;
         const int from_box = box + 1 < Layout::kBoxes ? box + 1 : 0;
-#pragma unroll
-        for (int q = 0; q < 4 / kBatch; ++q) {
-          constexpr int kRunBatches = kRun > kBatch ? kRun / kBatch : 1;
-          const bool starts_run = kPromotes && (box * (4 / kBatch) + q) % kRunBatches == 0;
-          const int keeps = goes_on;
-          u32(&a)[kBatch][kBlocks][4] = fragment[q & 1];
-#pragma unroll
-          for (int i = 0; i < kBatch; ++i)
-#pragma unroll
-            for (int b = 0; b < kBlocks; ++b) Decoder::decode(words[b], scales[b], q * kBatch + i, a[i][b]);
-          // The fragments are complete before the instructions that read them begin.
-          if constexpr (kPromotes || Decoder::kBytes == 1) {
-#pragma unroll
-            for (int i = 0; i < kBatch; ++i)
-#pragma unroll
-              for (int b = 0; b < kBlocks; ++b) pin_registers(a[i][b]);
+        // Before step `step` of the box, where it starts a run.
+        const auto start_run = [&](int step) {
+          // The first run of a tile has none before it.
+          if (kRun > 1 && (box > 0 || step > 0 || slab > 0)) {
+            read_token_scales();
+            wgmma_wait<0>();
+            promote();
           }
-          // Both blocks are decoded: their words give way to the next box's.
-          if (kOneBlock && q == 1 && has_next) {
-#pragma unroll
-            for (int block = 0; block < kBoxBlocks; ++block) load_words(from_stage, from_box, block, words);
+          if constexpr (TokenScale::kColumns > 0) {
+            const int column = box * Layout::kBoxColumns + step * kStep;
+            run_scales =
+                my_token_scales + stage * Layout::kScaleStage + column / TokenScale::kColumns * kTokens * 4;
           }
-          // Before step i of the batch, where it starts a run.
-          const auto start_run = [&](int i) {
-            // The first run of a tile has none before it.
-            if (kRun > 1 && (box > 0 || q > 0 || slab > 0)) {
-              read_token_scales();
-              wgmma_wait<0>();
-              promote();
-            }
-            const int step = q * kBatch + i;
-            if constexpr (TokenScale::kColumns > 0) {
-              const int column = box * Layout::kBoxColumns + step * kStep;
-              run_scales =
-                  my_token_scales + stage * Layout::kScaleStage + column / TokenScale::kColumns * kTokens * 4;
-            }
-            if constexpr (Decoder::kScaleAfter) {
-              const int segment = (box % Layout::kSlabBoxes * 4 + step) * kStep / Decoder::kSegment;
+          if constexpr (kRowScale) {
+            const int segment = (box % Layout::kSlabBoxes * 4 + step) * kStep / Decoder::kSegment;
 #pragma unroll
-              for (int b = 0; b < kBlocks; ++b) {
-                row_scale[b][0] = Decoder::scale(scales[b], 0, segment);
-                row_scale[b][1] = Decoder::scale(scales[b], 1, segment);
-              }
-              if constexpr (Decoder::kZeroAfter) {
-                row_zero[0] = Decoder::zero(scales[0], 0, segment);
-                row_zero[1] = Decoder::zero(scales[0], 1, segment);
-              }
+            for (int b = 0; b < kBlocks; ++b) {
+              row_scale[b][0] = Decoder::scale(scales[b], 0, segment);
+              row_scale[b][1] = Decoder::scale(scales[b], 1, segment);
             }
-          };
-          if (starts_run && kRun > 1 && !kLongRuns) start_run(0);
+            if constexpr (Decoder::kZeroAfter) {
+              row_zero[0] = Decoder::zero(scales[0], 0, segment);
+              row_zero[1] = Decoder::zero(scales[0], 1, segment);
+            }
+          }
+        };
+        // Step `step` of the box; `first` replaces the sums unless they are kept.
+        const auto multiply = [&](int step, u32(&a)[kBlocks][4], bool first, int keeps) {
+#pragma unroll
+          for (int b = 0; b < kBlocks; ++b) {
+            const u64 operand = swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + step * 2);
+            if constexpr (!kPromotes && !kIntegers)
+              Config::mma(acc[b], a[b], operand);
+            else if (first)
+              Config::mma_first(part[b], a[b], operand, keeps);
+            else
+              Config::mma(part[b], a[b], operand);
+            if constexpr (Decoder::kZeroAfter) {
+              constexpr u32 kOnes[4] = {Decoder::Operand::kOne, Decoder::Operand::kOne,
+                                        Decoder::Operand::kOne, Decoder::Operand::kOne};
+              if (first)
+                Config::mma_first(token_part, kOnes, operand, keeps);
+              else
+                Config::mma(token_part, kOnes, operand);
+            }
+          }
+        };
+        if constexpr (kTakesTurns) {
+          // Fragments are decoded beside the products of those before. Where they cannot alternate between
+          // two places, an odd number of boxes, they are decoded when those products have ended.
+          u32(&a)[kBatch][kBlocks][4] = fragment[kAlternates ? box % 2 : 0];
+          start_run(0);
+          if constexpr (!kAlternates) decode_box(words, scales, a);
+          wait_for_turn(group);
           wgmma_fence();
 #pragma unroll
           for (int i = 0; i < kBatch; ++i) {
+            multiply(i, a[i], i == 0, 0);
+            if (i % 2 == 1) wgmma_commit();
+          }
+          if (box == 0 && slab > 0) release(stage_before(stage));
+          if (has_next) {
+            if (box + 1 == Layout::kBoxes) barrier_wait(full + next_stage * 8, next_parity);
 #pragma unroll
-            for (int b = 0; b < kBlocks; ++b) {
-              const u64 operand =
-                  swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + (q * kBatch + i) * 2);
-              if constexpr (!kPromotes && !kIntegers)
-                Config::mma(acc[b], a[i][b], operand);
-              else if (starts_run && (i == 0 || kRun == 1))
-                Config::mma_first(part[b], a[i][b], operand, keeps);
-              else
-                Config::mma(part[b], a[i][b], operand);
-              if constexpr (Decoder::kZeroAfter) {
-                constexpr u32 kOnes[4] = {Decoder::Operand::kOne, Decoder::Operand::kOne,
-                                          Decoder::Operand::kOne, Decoder::Operand::kOne};
-                if (starts_run && (i == 0 || kRun == 1))
-                  Config::mma_first(token_part, kOnes, operand, keeps);
-                else
-                  Config::mma(token_part, kOnes, operand);
+            for (int block = 0; block < kBoxBlocks; ++block) load_words(from_stage, from_box, block, words);
+            load_scales(from_stage, from_box, scales);
+            if constexpr (kAlternates) decode_box(words, scales, fragment[(box + 1) % 2]);
+          }
+          // The other's products follow these without a gap when they are issued before these end.
+          wgmma_wait<1>();
+          if (group == 0 || has_next || index + tile_step < tiles) give_turn(1 - group);
+        } else {
+#pragma unroll
+          for (int q = 0; q < 4 / kBatch; ++q) {
+            constexpr int kRunBatches = kRun > kBatch ? kRun / kBatch : 1;
+            const bool starts_run = kPromotes && (box * (4 / kBatch) + q) % kRunBatches == 0;
+            const int keeps = goes_on;
+            u32(&a)[kBatch][kBlocks][4] = fragment[q & 1];
+#pragma unroll
+            for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+              for (int b = 0; b < kBlocks; ++b) Decoder::decode(words[b], scales[b], q * kBatch + i, a[i][b]);
+            // The fragments are complete before the instructions that read them begin.
+            if constexpr (kPromotes || Decoder::kBytes == 1) {
+#pragma unroll
+              for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+                for (int b = 0; b < kBlocks; ++b) pin_registers(a[i][b]);
+            }
+            // Both blocks are decoded: their words give way to the next box's.
+            if (kTwoBlocks && q == 1 && has_next) {
+#pragma unroll
+              for (int block = 0; block < kBoxBlocks; ++block) load_words(from_stage, from_box, block, words);
+            }
+            if (starts_run && kRun > 1 && !kLongRuns) start_run(q * kBatch);
+            wgmma_fence();
+#pragma unroll
+            for (int i = 0; i < kBatch; ++i) {
+              multiply(q * kBatch + i, a[i], starts_run && (i == 0 || kRun == 1), keeps);
+              // A run of one instruction leaves nothing to overlap with but the other warpgroups.
+              if constexpr (kRun == 1) {
+                start_run(q * kBatch + i);
+                wgmma_commit();
+                read_token_scales();
+                wgmma_wait<0>();
+                promote();
+                wgmma_fence();
               }
             }
-            // A run of one instruction leaves nothing to overlap with but the other warpgroups.
-            if constexpr (kRun == 1) {
-              start_run(i);
-              wgmma_commit();
-              read_token_scales();
-              wgmma_wait<0>();
-              promote();
-              wgmma_fence();
+            wgmma_commit();
+            wgmma_wait<1>();
+            if (q == 0) {
+              if (box == 0 && slab > 0) release(stage_before(stage));
+              if (box + 1 == Layout::kBoxes && slab + 1 < slabs)
+                barrier_wait(full + next_stage * 8, next_parity);
+            }
+            if (q == 0 && has_next) {
+              if constexpr (!kTwoBlocks) load_words(from_stage, from_box, 0, next_words);
+              load_scales(from_stage, from_box, next_scales);
             }
           }
-          wgmma_commit();
-          wgmma_wait<1>();
-          if (q == 0) {
-            if (box == 0 && slab > 0) release(stage_before(stage));
-            if (box + 1 == Layout::kBoxes && slab + 1 < slabs)
-              barrier_wait(full + next_stage * 8, next_parity);
+#pragma unroll
+          for (int b = 0; b < kBlocks; ++b) {
+#pragma unroll
+            for (int i = 0; i < (kTwoBlocks ? 0 : kWords); ++i) words[b][i] = next_words[b][i];
+#pragma unroll
+            for (int i = 0; i < kScaleWords; ++i) scales[b][i] = next_scales[b][i];
           }
-          if (q == 0 && has_next) {
-            if constexpr (!kOneBlock) load_words(from_stage, from_box, 0, next_words);
-            load_scales(from_stage, from_box, next_scales);
-          }
-        }
-#pragma unroll
-        for (int b = 0; b < kBlocks; ++b) {
-#pragma unroll
-          for (int i = 0; i < (kOneBlock ? 0 : kWords); ++i) words[b][i] = next_words[b][i];
-#pragma unroll
-          for (int i = 0; i < kScaleWords; ++i) scales[b][i] = next_scales[b][i];
         }
       }
       stage = next_stage;

@@ -115,9 +115,11 @@ std::string decoder_name(const WeightFormat& format, const WeightLayout& layout)
     element = "DoubledE2M1Element";
   else
     element = fmt::format("FloatElement<{}, {}>", type.exponent, type.mantissa);
-  const char* scale = layout.scales == Scales::kFactor   ? "NoScale"
+  std::string scale = layout.scales == Scales::kFactor   ? "NoScale"
                       : layout.scales == Scales::kBefore ? "ScaleBefore"
                                                          : scale_name(layout.stored_scale);
+  if (layout.scales == Scales::kAfter && format.block.n > 0 && format.block.n % 64 == 0)
+    scale = fmt::format("BlockScale<{}>", scale);
   const char* zeros = format.zero_point == ZeroPoint::kNone      ? "kNone"
                       : format.zero_point == ZeroPoint::kInteger ? "kInteger"
                                                                  : "kFloat";

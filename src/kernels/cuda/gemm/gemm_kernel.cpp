@@ -93,8 +93,8 @@ void GemmKernel::enqueue(const GemmOperands& operands, jit::StreamHandle stream,
     const int blocks = shape_.split > 1 ? tiles * shape_.split
                                         : std::min(tiles, multiprocessors_ / shape_.share) * shape_.share;
     config.grid = {static_cast<unsigned>(blocks), 1, 1};
-    // Of a last, only tile just the rows that exist: what lies behind them in shared memory is multiplied
-    // into sums that nobody stores, and rows out of bounds take longer than others.
+    // An only tile loads just the rows that exist: rows out of bounds take longer than others, and what lies
+    // there in shared memory is multiplied into sums that nobody stores.
     const int rows = shape_.share > 1 ? shape_.tokens / shape_.share
                                       : static_cast<int>(std::min<std::int64_t>(operands.m, shape_.tokens));
     params.box_bytes =

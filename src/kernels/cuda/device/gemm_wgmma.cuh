@@ -357,17 +357,19 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
                               box / Layout::kSlabBoxes * kSlabBytes<Decoder> + i * 4);
   };
 
-  // The fragments of a box; complete before the instructions that read them begin.
-  const auto decode_box = [&](u32(&w)[kBlocks][kWords], u32(&s)[kBlocks][kScaleWords],
-                              u32(&to)[kBatch][kBlocks][4]) {
+  // The fragments of a batch, complete before the instructions that read them begin.
+  const auto decode_batch = [&](u32(&w)[kBlocks][kWords], u32(&s)[kBlocks][kScaleWords], int q,
+                                u32(&to)[kBatch][kBlocks][4]) {
 #pragma unroll
     for (int i = 0; i < kBatch; ++i)
 #pragma unroll
-      for (int b = 0; b < kBlocks; ++b) Decoder::decode(w[b], s[b], i, to[i][b]);
+      for (int b = 0; b < kBlocks; ++b) Decoder::decode(w[b], s[b], q * kBatch + i, to[i][b]);
+    if constexpr (kPromotes || Decoder::kBytes == 1) {
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i)
+      for (int i = 0; i < kBatch; ++i)
 #pragma unroll
-      for (int b = 0; b < kBlocks; ++b) pin_registers(to[i][b]);
+        for (int b = 0; b < kBlocks; ++b) pin_registers(to[i][b]);
+    }
   };
 
   // Turns of the two warpgroups; the first has the first one.
@@ -559,7 +561,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     for (int block = 0; block < kBoxBlocks; ++block) load_words(stage, 0, block, words);
     load_scales(stage, 0, scales);
     constexpr bool kAlternates = Layout::kBoxes % 2 == 0;
-    if constexpr (kTakesTurns && kAlternates) decode_box(words, scales, fragment[0]);
+    if constexpr (kTakesTurns && kAlternates) decode_batch(words, scales, 0, fragment[0]);
     for (int slab = 0; slab < slabs; ++slab) {
       const bool goes_on = kLongRuns && slab % kLongStages != 0;
       if (kLongRuns && slab > 0 && !goes_on) {
@@ -626,7 +628,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
           // two places, an odd number of boxes, they are decoded when those products have ended.
           u32(&a)[kBatch][kBlocks][4] = fragment[kAlternates ? box % 2 : 0];
           start_run(0);
-          if constexpr (!kAlternates) decode_box(words, scales, a);
+          if constexpr (!kAlternates) decode_batch(words, scales, 0, a);
           wait_for_turn(group);
           wgmma_fence();
 #pragma unroll
@@ -640,7 +642,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
             for (int block = 0; block < kBoxBlocks; ++block) load_words(from_stage, from_box, block, words);
             load_scales(from_stage, from_box, scales);
-            if constexpr (kAlternates) decode_box(words, scales, fragment[(box + 1) % 2]);
+            if constexpr (kAlternates) decode_batch(words, scales, 0, fragment[(box + 1) % 2]);
           }
           // The other's products follow these without a gap when they are issued before these end.
           wgmma_wait<1>();
@@ -652,17 +654,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
             const bool starts_run = kPromotes && (box * (4 / kBatch) + q) % kRunBatches == 0;
             const int keeps = goes_on;
             u32(&a)[kBatch][kBlocks][4] = fragment[q & 1];
-#pragma unroll
-            for (int i = 0; i < kBatch; ++i)
-#pragma unroll
-              for (int b = 0; b < kBlocks; ++b) Decoder::decode(words[b], scales[b], q * kBatch + i, a[i][b]);
-            // The fragments are complete before the instructions that read them begin.
-            if constexpr (kPromotes || Decoder::kBytes == 1) {
-#pragma unroll
-              for (int i = 0; i < kBatch; ++i)
-#pragma unroll
-                for (int b = 0; b < kBlocks; ++b) pin_registers(a[i][b]);
-            }
+            decode_batch(words, scales, q, a);
             // Both blocks are decoded: their words give way to the next box's.
             if (kTwoBlocks && q == 1 && has_next) {
 #pragma unroll

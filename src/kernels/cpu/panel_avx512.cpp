@@ -36,6 +36,34 @@ SABREWING_INLINE __m512 broadcast(Bytes row, std::int64_t i) {
 SABREWING_INLINE __m512i broadcast_int(Bytes row, std::int64_t byte) {
   return _mm512_set1_epi32(*reinterpret_cast<const int*>(row + byte));
 }
+
+// Integer products of which the activation is broadcast by the instruction itself: one issue slot less than
+// with a register. GCC does not fold the broadcast of these intrinsics.
+
+/// Adds four products of unsigned bytes of `v` and the signed ones at `a` to each lane.
+SABREWING_INLINE void add_dot_int8(__m512i& dot, __m512i v, Bytes a) {
+  __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(dot) : "v"(v), "m"(*reinterpret_cast<const int*>(a)));
+}
+/// Adds two products of 16-bit integers of `v` and those at `a` to each lane.
+SABREWING_INLINE void add_dot_int16(__m512i& dot, __m512i v, Bytes a) {
+  __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(dot) : "v"(v), "m"(*reinterpret_cast<const int*>(a)));
+}
+/// Moves each row on. The compiler may not turn this into an index: such an operand takes a slot more.
+template <int M>
+SABREWING_INLINE void step_rows(Bytes (&row)[M], std::int64_t bytes) {
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) {
+    row[m] += bytes;
+    __asm__("" : "+r"(row[m]));
+  }
+}
+/// Whether step `i` of a tile of P panels does so. Every panel then loads: two panels would be bound by
+/// loads if all steps did, and more gain nothing.
+template <int P>
+constexpr bool broadcast_in_place(int i) {
+  return P == 1 || (P == 2 && i % 4 != 0);
+}
+
 SABREWING_INLINE void prefetch(Bytes from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0); }
 
 /// 2^(code - 127); 255 is NaN.
@@ -337,6 +365,9 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, con
     for (int p = 0; p < P; ++p)
       sum[m][p] = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out + m * stride + p * kPanelRows);
   }
+  Bytes row[M];
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) row[m] = rows[m] + begin * kInt8GroupBytes;
   for (std::int64_t g = begin; g < end; ++g) {
     if (From == Weights::kDecoded && ahead != nullptr) {
       SABREWING_UNROLL
@@ -383,15 +414,20 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, con
       }
       SABREWING_UNROLL
       for (int m = 0; m < M; ++m) {
-        const __m512i a = broadcast_int(rows[m], g * kInt8GroupBytes + q * 4);
+        if (broadcast_in_place<P>(q)) {
+          SABREWING_UNROLL
+          for (int p = 0; p < P; ++p) add_dot_int8(dot[m][p], v[p], row[m] + q * 4);
+          continue;
+        }
+        const __m512i a = broadcast_int(row[m], q * 4);
         SABREWING_UNROLL
         for (int p = 0; p < P; ++p) dot[m][p] = _mm512_dpbusd_epi32(dot[m][p], v[p], a);
       }
     }
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m) {
-      const __m512 a = _mm512_castsi512_ps(broadcast_int(rows[m], g * kInt8GroupBytes + kGroup));
-      const __m512 excess = _mm512_castsi512_ps(broadcast_int(rows[m], g * kInt8GroupBytes + kGroup + 4));
+      const __m512 a = _mm512_castsi512_ps(broadcast_int(row[m], kGroup));
+      const __m512 excess = _mm512_castsi512_ps(broadcast_int(row[m], kGroup + 4));
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p) {
         const __m512 product = _mm512_fnmadd_ps(scale[p], excess, _mm512_castsi512_ps(dot[m][p]));
@@ -400,6 +436,7 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, con
         sum[m][p] = _mm512_fmadd_ps(product, factor, sum[m][p]);
       }
     }
+    step_rows(row, kInt8GroupBytes);
   }
   SABREWING_UNROLL
   for (int m = 0; m < M; ++m) {
@@ -576,6 +613,9 @@ void tile_int16(const Panels& w, const FixedGroup<P>* fixed, Bytes ahead, const 
     for (int p = 0; p < P; ++p)
       sum[m][p] = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(out + m * stride + p * kPanelRows);
   }
+  Bytes row[M];
+  SABREWING_UNROLL
+  for (int m = 0; m < M; ++m) row[m] = rows[m] + begin * kInt16GroupBytes;
   for (std::int64_t g = begin; g < end; ++g, ++fixed) {
     if (ahead != nullptr) {
       SABREWING_UNROLL
@@ -598,19 +638,25 @@ void tile_int16(const Panels& w, const FixedGroup<P>* fixed, Bytes ahead, const 
       for (int p = 0; p < P; ++p) v[p] = _mm512_load_si512(fixed->values[i][p]);
       SABREWING_UNROLL
       for (int m = 0; m < M; ++m) {
-        const __m512i a = broadcast_int(rows[m], g * kInt16GroupBytes + i * 4);
+        if (broadcast_in_place<P>(i)) {
+          SABREWING_UNROLL
+          for (int p = 0; p < P; ++p) add_dot_int16(dot[m][p], v[p], row[m] + i * 4);
+          continue;
+        }
+        const __m512i a = broadcast_int(row[m], i * 4);
         SABREWING_UNROLL
         for (int p = 0; p < P; ++p) dot[m][p] = _mm512_dpwssd_epi32(dot[m][p], v[p], a);
       }
     }
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m) {
-      const __m512 a = _mm512_castsi512_ps(broadcast_int(rows[m], g * kInt16GroupBytes + kGroup * 2));
+      const __m512 a = _mm512_castsi512_ps(broadcast_int(row[m], kGroup * 2));
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p)
         sum[m][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][p]),
                                     _mm512_mul_ps(_mm512_load_ps(fixed->scales[p]), a), sum[m][p]);
     }
+    step_rows(row, kInt16GroupBytes);
   }
   SABREWING_UNROLL
   for (int m = 0; m < M; ++m) {

@@ -48,6 +48,13 @@ SABREWING_INLINE void add_dot_int8(__m512i& dot, __m512i v, Bytes a) {
 SABREWING_INLINE void add_dot_int16(__m512i& dot, __m512i v, Bytes a) {
   __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(dot) : "v"(v), "m"(*reinterpret_cast<const int*>(a)));
 }
+/// Takes `scale` times the FP32 at `a` from each lane, rounded once.
+SABREWING_INLINE __m512 subtract_product(__m512 from, __m512 scale, Bytes a) {
+  __asm__("vfnmadd231ps %2%{1to16%}, %1, %0"
+          : "+v"(from)
+          : "v"(scale), "m"(*reinterpret_cast<const float*>(a)));
+  return from;
+}
 /// Moves each row on. The compiler may not turn this into an index: such an operand takes a slot more.
 template <int M>
 SABREWING_INLINE void step_rows(Bytes (&row)[M], std::int64_t bytes) {
@@ -426,11 +433,11 @@ void tile_int8(const Panels& w, const DecodedGroup<P>* decoded, Bytes ahead, con
     }
     SABREWING_UNROLL
     for (int m = 0; m < M; ++m) {
-      const __m512 a = _mm512_castsi512_ps(broadcast_int(row[m], kGroup));
-      const __m512 excess = _mm512_castsi512_ps(broadcast_int(row[m], kGroup + 4));
+      const __m512 a = broadcast(row[m] + kGroup, 0);
       SABREWING_UNROLL
       for (int p = 0; p < P; ++p) {
-        const __m512 product = _mm512_fnmadd_ps(scale[p], excess, _mm512_castsi512_ps(dot[m][p]));
+        const __m512 product =
+            subtract_product(_mm512_castsi512_ps(dot[m][p]), scale[p], row[m] + kGroup + 4);
         const Bytes codes = w.scales + static_cast<std::size_t>(p) * w.stride + g * kPanelRows;
         const __m512 factor = boosted ? _mm512_mul_ps(a, boosts(codes)) : a;
         sum[m][p] = _mm512_fmadd_ps(product, factor, sum[m][p]);

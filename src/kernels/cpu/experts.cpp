@@ -246,17 +246,15 @@ void Experts::run(const ExpertsPlan& plan, const ExpertsArgs& args) const {
         const float* out = task.out + (row + i) * task.out_stride;
         float* row_gate = gate + i * columns;
         float* row_up = up + i * columns;
-        // Panels alternate: 16 columns of gate, 16 of up.
+        // Panels alternate: 16 columns of gate, 16 of up. What is beyond the last column, the next row
+        // overwrites.
         for (std::int64_t c = 0; c < columns; c += kPanelRows, out += 2 * kPanelRows) {
-          const std::int64_t count = std::min<std::int64_t>(kPanelRows, columns - c);
-          std::copy_n(out, count, row_gate + c);
-          std::copy_n(out + kPanelRows, count, row_up + c);
+          std::copy_n(out, kPanelRows, row_gate + c);
+          std::copy_n(out + kPanelRows, kPanelRows, row_up + c);
         }
         if (desc.bias) {
-          for (std::int64_t c = 0; c < columns; ++c) {
-            row_gate[c] += gate_bias[c];
-            row_up[c] += gate_bias[desc.intermediate + c];
-          }
+          own.ops.add(row_gate, gate_bias, columns);
+          own.ops.add(row_up, gate_bias + desc.intermediate, columns);
         }
       }
       if (desc.activation == GluActivation::kSilu)
@@ -289,8 +287,7 @@ void Experts::run(const ExpertsPlan& plan, const ExpertsArgs& args) const {
     const float* bias = desc.bias ? bias2 + segment.expert * desc.hidden + first : nullptr;
     for (std::int64_t i = 0; i < segment.rows; ++i, partial += desc.hidden) {
       if (!in_place) std::copy_n(task.out + i * task.out_stride, columns, partial);
-      if (desc.bias)
-        for (std::int64_t c = 0; c < columns; ++c) partial[c] += bias[c];
+      if (desc.bias) own.ops.add(partial, bias, columns);
     }
   });
 

@@ -191,8 +191,7 @@ void Gemm::run(const GemmPlan& plan, const GemmArgs& args) const {
 
     for (std::int64_t i = 0; i < task.row_count; ++i) {
       float* out = task.out + i * task.out_stride;
-      if (desc.bias)
-        for (std::int64_t c = 0; c < columns; ++c) out[c] += args.bias[first_column + c];
+      if (desc.bias) ops_->add(out, args.bias + first_column, columns);
       if (!in_place) store_row(out, args.c, first_row + i, first_column, columns);
     }
   };

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kTileF32 = 6;
 constexpr int kTileInt = 8;
-constexpr int kLoneTileInt = 10;  // of a product of one tile: more sums in memory, but weights decoded once
+constexpr int kLoneTileInt = 12;  // of a product of one tile: more sums in memory, but weights decoded once
 constexpr std::int64_t kCutF32 = 192;         // of K
 constexpr std::int64_t kCutGroups = 12;       // of K / kGroup
 constexpr std::int64_t kCutInt16 = 8;         // of K / kGroup
@@ -465,8 +465,9 @@ template <int P>
 void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::int64_t stride) {
   const std::int64_t groups = w.k / kGroup;
   if (task.row_count <= kLoneTileInt) {
-    static constexpr Int8Tile<P> kLarger[kLoneTileInt - kTileInt] = {tile_int8<Weights::kPanels, 9, P>,
-                                                                     tile_int8<Weights::kPanels, 10, P>};
+    static constexpr Int8Tile<P> kLarger[kLoneTileInt - kTileInt] = {
+        tile_int8<Weights::kPanels, 9, P>, tile_int8<Weights::kPanels, 10, P>,
+        tile_int8<Weights::kPanels, 11, P>, tile_int8<Weights::kPanels, 12, P>};
     const Int8Tile<P> tile = task.row_count > kTileInt ? kLarger[task.row_count - kTileInt - 1]
                                                        : kInt8Tiles<Weights::kPanels, P>[task.row_count - 1];
     tile(w, nullptr, nullptr, task.rows, 0, groups, out, stride);

@@ -475,8 +475,10 @@ void run_panels_int8(const Panels& w, const PanelTask& task, float* out, std::in
   }
   static_assert(sizeof(DecodedGroup<P>) * kCutGroups <= kPanelScratchBytes);
   auto* decoded = reinterpret_cast<DecodedGroup<P>*>(task.scratch);
-  for (std::int64_t begin = 0; begin < groups; begin += kCutGroups) {
-    const std::int64_t end = begin + kCutGroups < groups ? begin + kCutGroups : groups;
+  const std::int64_t cuts = (groups + kCutGroups - 1) / kCutGroups;
+  for (std::int64_t cut = 0; cut < cuts; ++cut) {
+    const std::int64_t begin = groups * cut / cuts;
+    const std::int64_t end = groups * (cut + 1) / cuts;
     decode_groups<P>(w, begin, end, decoded);
     // After the last cut the next P panels are likely to be read.
     constexpr std::int64_t kCutBytes = kCutGroups * kGroup * kPanelRows / 2;

@@ -119,7 +119,7 @@ void add_integers(Registry& all) {
   add_integer<Bf16Operand, kBits, 0>(all, "Bf16Operand");
   add_integer<F16Operand, kBits, kHalf>(all, "F16Operand");
   add_integer<F16Operand, kBits, 0>(all, "F16Operand");
-  if constexpr (kBits != 4) add_integer<Int8Operand, kBits, kHalf>(all, "Int8Operand");
+  if constexpr (kBits != 4 && kBits != 8) add_integer<Int8Operand, kBits, kHalf>(all, "Int8Operand");
   if constexpr (kBits <= 7) add_integer<Int8Operand, kBits, 0>(all, "Int8Operand");
   if constexpr (kBits <= 5 && kBits != 4) add_integer<E4M3Operand, kBits, kHalf>(all, "E4M3Operand");
   if constexpr (kBits <= 4) add_integer<E4M3Operand, kBits, 0>(all, "E4M3Operand");
@@ -134,9 +134,8 @@ void add_minifloats(Registry& all) {
   add_scales<Bf16Operand, Element>(all, "Bf16Operand", element);
   constexpr bool kIsE5M2 = kExponent == 5 && kMantissa == 2;
   if constexpr (kExponent <= 4 || kIsE5M2) add_scales<F16Operand, Element>(all, "F16Operand", element);
-  if constexpr (kExponent <= 4 && kMantissa <= 3)
+  if constexpr (kExponent <= 4 && kMantissa <= 3 && kExponent + kMantissa < 7)
     add_scales<E4M3Operand, Element>(all, "E4M3Operand", element);
-  if constexpr (kIsE5M2) add_scales<E5M2Operand, Element>(all, "E5M2Operand", element);
   if constexpr (kExponent + kMantissa < 7) add_minifloats<kExponent, kMantissa + 1>(all);
   if constexpr (kMantissa == 0 && kExponent < 7) add_minifloats<kExponent + 1, 0>(all);
 }
@@ -172,8 +171,11 @@ const Registry& registry() {
                                                             "E4M3Scale");
     add_signed_int4<E4M3Operand>(all, "E4M3Operand");
     add_signed_int4<Int8Operand>(all, "Int8Operand");
-    add<E4M3Operand, FloatElement<4, 3>, BlockScale<F32Scale>, 128, Zeros::kNone, 128>(
-        all, "E4M3Operand", "FloatElement<4, 3>", "BlockScale<F32Scale>");
+    add_scales<E4M3Operand, OperandElement>(all, "E4M3Operand", "OperandElement");
+    add_scales<E5M2Operand, OperandElement>(all, "E5M2Operand", "OperandElement");
+    add_scales<Int8Operand, OperandElement>(all, "Int8Operand", "OperandElement");
+    add<E4M3Operand, OperandElement, BlockScale<F32Scale>, 128, Zeros::kNone, 128>(
+        all, "E4M3Operand", "OperandElement", "BlockScale<F32Scale>");
     add<Bf16Operand, FloatElement<4, 3>, BlockScale<F32Scale>, 128, Zeros::kNone, 128>(
         all, "Bf16Operand", "FloatElement<4, 3>", "BlockScale<F32Scale>");
     add<Bf16Operand, FloatElement<4, 3>, ScaleBefore, 128, Zeros::kNone, 128>(
@@ -219,7 +221,12 @@ void expect_decoded(const RandomWeight& weight, const WeightLayout& layout, bool
       for (int warp = 0; warp < 4; ++warp)
         for (int lane = 0; lane < 32; ++lane) {
           std::uint32_t words[16], scales[40];
-          for (int block = 0; block < d.slab_k / 64; ++block)
+          // As an instruction reads operands: register i of step j of the lane in the swizzled rows.
+          for (int word = 0; word < (layout.swizzled ? 16 : 0); ++word) {
+            const int row = warp * 16 + lane / 4 + 8 * (word & 1), part = word / 2;
+            std::memcpy(words + word, base + row * 128 + (part ^ row % 8) * 16 + lane % 4 * 4, 4);
+          }
+          for (int block = 0; block < (layout.swizzled ? 0 : d.slab_k / 64); ++block)
             device::for_each_piece(d.words, [&](int count, int first) {
               std::memcpy(words + block * d.words + first,
                           base + ((block * 4 + warp) * d.words + first) * 128 + lane * count * 4,

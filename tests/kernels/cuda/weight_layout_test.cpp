@@ -117,6 +117,33 @@ TEST(PlaneLayout, UnpackInvertsPackForEveryElementScaleAndOperand) {
   EXPECT_GT(packed_count, 1500);
 }
 
+/// The definition of the 128-byte swizzle: bits 4 to 6 of an address are those XORed with bits 7 to 9.
+TEST(PlaneLayout, CodesThatAreOperandsLieInSwizzledRows) {
+  for (const auto& [format, activation] : {std::pair{"fp8row", "fp8"},
+                                           {"fp8block", "fp8g128"},
+                                           {"fp8row", "fp8e5m2"},
+                                           {"float8e5m2:row:fp32", "fp8"},
+                                           {"int8:row:fp32", "int8"},
+                                           {"int8:g64:fp16", "int8"}}) {
+    SCOPED_TRACE(std::string(format) + " by " + activation);
+    const RandomWeight weight(format_by_name(format), 130, 384, 5);
+    const WeightLayout layout = weight_layout(weight.format, activation_by_name(activation));
+    ASSERT_TRUE(layout.swizzled);
+    const PackedHostWeight packed = pack_weight(weight.source(), layout);
+    for (std::int64_t row = 0; row < weight.n; ++row)
+      for (std::int64_t column = 0; column < weight.k; ++column) {
+        const auto slab = static_cast<std::size_t>(row / 64 * 3 + column / 128) * layout.slab_bytes();
+        const auto plain = static_cast<std::size_t>(row % 64 * 128 + column % 128);
+        const std::size_t address = plain ^ (plain >> 3 & 0x70);
+        ASSERT_EQ(std::to_integer<int>(packed.bytes[slab + address]), weight.code(row, column))
+            << "row " << row << " column " << column;
+      }
+    expect_round_trip(weight, layout, packed.shape, packed.bytes);
+  }
+  EXPECT_FALSE(weight_layout(format_by_name("fp8row"), formats::ActivationFormat::bf16()).swizzled);
+  EXPECT_FALSE(weight_layout(format_by_name("mxfp4"), activation_by_name("mxfp8")).swizzled);
+}
+
 TEST(PlaneLayout, SecondScaleGoesIntoTheFactor) {
   const RandomWeight weight(formats::WeightFormat::nvfp4(), 40, 160, 3);
   const WeightLayout layout = weight_layout(weight.format);
@@ -320,7 +347,7 @@ TEST_F(PackedFileTest, MapsFoldedWeights) {
 TEST_F(PackedFileTest, RefusesDamageAndOtherLayouts) {
   PackedFile::save(path_, weight_.format, layout_, pack_weight(weight_.source(), layout_));
   overwrite(8, std::string(1, 9));
-  expect_refused("versions 9 and 1");
+  expect_refused("versions 9 and 2");
   overwrite(8, std::string(1, 1));
   overwrite(16, std::string(8, '\x7f'));
   expect_refused("by 96");

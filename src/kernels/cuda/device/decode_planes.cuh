@@ -1,5 +1,7 @@
 #pragma once
-// Decoders of the plane layout: any width of 1 to 8 bits for 16-bit and 8-bit operands.
+// Decoders of the plane layout: any width of 1 to 8 bits for 16-bit and 8-bit operands. Codes of 8 bits
+// beside 8-bit operands are operands themselves and lie as Hopper's instructions read them from shared
+// memory: 64 rows of 128 bytes, with part i of 16 bytes of row r in place i ^ (r % 8).
 //
 // A slab's bytes are blocks of 64 columns, then the scales and zero points. In a block a lane owns 32 codes;
 // their bits are split into planes of 8, 4, 2 or 1 bits (7 = 4 + 2 + 1, the lowest bits in the widest plane),
@@ -103,8 +105,6 @@ struct IntElement {
                                      ((zero >> 7) & 0x00010001) | kTop | 0x80008000);
         return Operand::fma(top, Operand::kOne, low);
       }
-    } else if constexpr (kBits == 8) {
-      return code ^ 0x80808080;  // only as value + 128
     } else {
       // Each byte is 128 + value, so that no subtraction borrows from the next.
       const u32 shifted = (code | 0x80808080) - zero;
@@ -151,9 +151,6 @@ struct FloatElement {
     constexpr int kShift = Operand::kMantissa - kMantissa;
     constexpr u32 kSign = replicate(1u << (kLaneBits - 1), kLaneBits);
     constexpr u32 kMagnitude = replicate(((1u << (kBits - 1)) - 1) << kShift, kLaneBits);
-    // Stored with the sign inverted: the register that an instruction reads is then not the one that the next
-    // word is loaded to.
-    if constexpr (kBits == kLaneBits) return code ^ kSign;
     return ((code << (kLaneBits - kBits)) & kSign) | ((code << kShift) & kMagnitude);
   }
   template <typename Operand>
@@ -161,6 +158,17 @@ struct FloatElement {
     return replicate(static_cast<u32>(2 * Operand::kBias - kBias) << Operand::kMantissa, 16);
   }
 };
+
+// A code that is the operand.
+struct OperandElement {
+  static constexpr int kBits = 8;
+
+  template <typename Operand>
+  SW_DEVICE static u32 convert(u32 code) {
+    return code;
+  }
+};
+
 // E2M1 times 2, for integer arithmetic.
 struct DoubledE2M1Element {
   static constexpr int kBits = 4;
@@ -295,5 +303,12 @@ struct PlaneDecoder {
     return Operand::value(scales[kZeroWord + entry / 2] >> (entry % 2 * 16) & 0xffff);
   }
 };
+
+// Whether an instruction can read the weight from shared memory as it is.
+template <typename Decoder>
+inline constexpr bool kIsOperand = false;
+template <typename Operand, typename Scale, int kColumns, Zeros kZeros, int kSlab>
+inline constexpr bool kIsOperand<PlaneDecoder<Operand, OperandElement, Scale, kColumns, kZeros, kSlab>> =
+    true;
 
 }  // namespace sabrewing::device

@@ -71,7 +71,9 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
   const u32 ring = base + warp * kAhead * Layout::kSlotBytes + lane * 16;
   const u32 ring_scales = base + warp * kAhead * Layout::kSlotBytes + 2 * kWarpBytes<Decoder> + lane * 4;
   const u8* from = p.weight + (static_cast<i64>(strip / 4) * p.slabs + unit * kUnit) * kSlabBytes<Decoder>;
-  const u8* from_words = from + strip % 4 * kWarpBytes<Decoder> + lane * 16;
+  // A warp's 16 rows of operands lie together.
+  constexpr bool kFromShared = kIsOperand<Decoder>;
+  const u8* from_words = from + strip % 4 * kWarpBytes<Decoder> * (kFromShared ? 2 : 1) + lane * 16;
   const u8* from_scales =
       from + kSlabWeightBytes<Decoder> + (strip % 4 * 8 + lane / 4) * 4 * Decoder::kScaleWords;
   int copied = unit;
@@ -85,8 +87,9 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
           for (int i = 0; i < kWords / 4; ++i)
             copy_async_16(ring + slot * Layout::kSlotBytes + (s * (kWords / 4) + i) * 512,
                           from_words + s * kSlabBytes<Decoder> +
-                              i / (Decoder::kWords / 4) * 4 * kWarpBytes<Decoder> +
-                              i % (Decoder::kWords / 4) * 512,
+                              (kFromShared ? i * 512
+                                           : i / (Decoder::kWords / 4) * 4 * kWarpBytes<Decoder> +
+                                                 i % (Decoder::kWords / 4) * 512),
                           true);
         } else {
 #pragma unroll
@@ -181,12 +184,23 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
       copy_async_wait<kAhead - 1>();
+      if constexpr (kFromShared) __syncwarp();  // lanes read what others have copied
       if (active && unit < end_unit) {
 #pragma unroll
         for (int s = 0; s < kUnit; ++s) {
           u32 words[kWords];
           u32 scales[kScaleWords];
-          if constexpr (Decoder::kWords % 4 == 0) {
+          if constexpr (kFromShared) {
+            // Matrices of a step: rows 0 and 8, then those 16 columns further.
+            const u32 row = ring - lane * 16 + a * Layout::kSlotBytes + lane % 16 * 128;
+#pragma unroll
+            for (int i = 0; i < kWords / 4; ++i) {
+              u32 step[4];
+              load_matrix_x4(row + (((2 * i + lane / 16) ^ lane % 8) * 16), step);
+#pragma unroll
+              for (int w = 0; w < 4; ++w) words[4 * i + w] = step[w];
+            }
+          } else if constexpr (Decoder::kWords % 4 == 0) {
 #pragma unroll
             for (int i = 0; i < kWords / 4; ++i)
               load_shared(ring + a * Layout::kSlotBytes + (s * (kWords / 4) + i) * 512, words + 4 * i);
@@ -290,6 +304,7 @@ SW_DEVICE void gemm_mma(const GemmParams& p) {
           }
         }
       }
+      if constexpr (kFromShared) __syncwarp();
       copy_unit(a);
       unit += kWarpsK;
     }

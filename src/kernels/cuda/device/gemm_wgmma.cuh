@@ -1,6 +1,7 @@
 #pragma once
-// Quantized GEMM on Hopper: any weight, 16- and 8-bit activations. The weight is WGMMA's register operand (64
-// features), the tokens are its N; so a tile wastes at most 7 tokens.
+// Quantized GEMM on Hopper: any weight, 16- and 8-bit activations. The weight is WGMMA's first operand (64
+// features), the tokens are its N; so a tile wastes at most 7 tokens. A weight that is decoded is an operand
+// in registers; one that is the operand already (kIsOperand) is read from shared memory like the tokens.
 //
 // Four producer warps fill a ring of stages in turn, each stage kDepth slabs deep in K: bulk copies of packed
 // slabs, TMA boxes of activations; one warp alone would be the bottleneck of small tiles. Each consumer
@@ -11,10 +12,10 @@
 // With kShare > 1 the blocks of a cluster take neighbouring features of the same tokens: each loads a part of
 // the tokens for all of them, and a stage is free when every block has read it.
 //
-// Config: kTokens (8, or a multiple of 16 up to 256), kBlocks, kGroups (consumer warpgroups), kStages,
-// kDepth, kEveryLaneArrives, kSplit, kShare, kPromote, Decoder, TokenScale, Output, Sum (float or int), and
-// mma(sums, a, descriptor): one WGMMA of 64 x kTokens x 32 bytes; mma_first(.., keep) replaces the sums
-// unless it keeps them.
+// Config: kTokens (8, or a multiple of 16 up to 256), kHalves, kBlocks, kGroups (consumer warpgroups),
+// kStages, kDepth, kEveryLaneArrives, kSplit, kShare, kPromote, Decoder, TokenScale, Output, Sum (float or
+// int), and mma(sums, a, descriptor): one WGMMA of 64 x kTokens / kHalves x 32 bytes, with `a` four registers
+// or a descriptor; mma_first(.., keep) replaces the sums unless it keeps them.
 //
 // Scales of tokens per group of columns lie behind the stages' weights: the warp that fills a stage loads
 // them while it waits for the stage and arrives on the stage's barrier once more when it has stored them.
@@ -22,7 +23,8 @@
 // whose sums are scaled every 128 bytes of K take turns at the tensor core.
 //
 // Scales of FP32 sums (groups of the weight, of the activations) and sums that must be promoted need a second
-// set of accumulators: a run of columns is summed there, and added while the next run is decoded.
+// set of accumulators: a run of columns is summed there, and added while the next run is decoded. With
+// kHalves of 2 that set is of half of the tokens, whose runs alternate with those of the other half.
 
 #include "gemm.cuh"
 
@@ -54,7 +56,13 @@ struct WgmmaLayout {
   static constexpr int kBoxColumns = 128 / Decoder::kBytes;
   static constexpr int kSlabBoxes = Decoder::kSlabK / kBoxColumns;
   static constexpr int kBoxes = kSlabBoxes * Config::kDepth;
-  static constexpr int kBlockBytes = Config::kDepth * kSlabBytes<Decoder>;  // of 64 features in a stage
+  // Of 64 features of a stage in memory, where they lie together, and in shared memory, where operands begin
+  // at multiples of 1024.
+  static constexpr int kBlockSource = Config::kDepth * kSlabBytes<Decoder>;
+  static constexpr int kSlotBytes =
+      kIsOperand<Decoder> ? (kSlabBytes<Decoder> + 1023) / 1024 * 1024 : kSlabBytes<Decoder>;
+  static constexpr int kBlockBytes = Config::kDepth * kSlotBytes;
+  static constexpr int kBlockCopies = kBlockBytes == kBlockSource ? 1 : Config::kDepth;
   static constexpr int kStageBytes = kBoxes * kTokenBytes;
   static constexpr int kWeightOffset = Config::kStages * kStageBytes;
   static constexpr int kWeightStage = kRowBlocks * kBlockBytes;
@@ -160,13 +168,17 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       if (kShare > 1 && blocks < 0) blocks = 0;
       const u32 to = base + Layout::kWeightOffset + stage * Layout::kWeightStage;
       const u8* from =
-          p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockBytes;
-      barrier_expect(full + stage * 8, p.box_bytes + blocks * Layout::kBlockBytes);
+          p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockSource;
+      barrier_expect(full + stage * 8, p.box_bytes + blocks * Layout::kBlockSource);
+      constexpr int kCopyBytes = Layout::kBlockSource / Layout::kBlockCopies;
 #pragma unroll
       for (int b = 0; b < Layout::kRowBlocks; ++b)
-        if (b < blocks)
-          copy_bulk(to + b * Layout::kBlockBytes, from + b * row_bytes, Layout::kBlockBytes, full + stage * 8,
-                    weight_policy);
+        if (b < blocks) {
+#pragma unroll
+          for (int c = 0; c < Layout::kBlockCopies; ++c)
+            copy_bulk(to + b * Layout::kBlockBytes + c * Layout::kSlotBytes,
+                      from + b * row_bytes + c * kCopyBytes, kCopyBytes, full + stage * 8, weight_policy);
+        }
     };
     const auto load_tokens = [&](const Tile& tile, int slab, int stage) {
 #pragma unroll
@@ -190,7 +202,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
         if (block >= p.row_blocks) return 1.0f;
         u32 scales[Decoder::kScaleWords];
         const u8* from = p.weight + block * row_bytes +
-                         static_cast<u32>(first_slab + slab) * Layout::kBlockBytes +
+                         static_cast<u32>(first_slab + slab) * Layout::kBlockSource +
                          group / kSlabGroups * kSlabBytes<Decoder> + kSlabWeightBytes<Decoder>;
 #pragma unroll
         for (int i = 0; i < Decoder::kScaleWords; ++i) scales[i] = reinterpret_cast<const u32*>(from)[i];
@@ -286,6 +298,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   const int group_warp = warp & 3;
   const u32 my_words = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
                        group_warp * kWarpBytes<Decoder> + lane * 16;
+  const u32 my_operands = operand_low(base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes);
   const u32 my_scales = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
                         kSlabWeightBytes<Decoder> + (group_warp * 8 + lane / 4) * 4 * Decoder::kScaleWords;
   const u32 my_token_scales = base + Layout::kScaleOffset + lane % 4 * 8;
@@ -294,7 +307,10 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   constexpr int kWords = kBoxBlocks * Decoder::kWords;
   // A box is two blocks of 64 columns, and a batch decodes one of them; else a box is a block.
   constexpr bool kTwoBlocks = kBoxBlocks == 2;
-  constexpr int kStep = 32 / Decoder::kBytes;  // columns of an instruction
+  constexpr bool kFromShared = kIsOperand<Decoder>;
+  static_assert(!kFromShared || Layout::kSlabBoxes == 1);
+  using Operand = Select<kFromShared, u64, u32[4]>;  // of one instruction: a descriptor, or a fragment
+  constexpr int kStep = 32 / Decoder::kBytes;        // columns of an instruction
   using Sum = typename Config::Sum;
   constexpr bool kPromotes = Layout::kPromotes;
   constexpr bool kRowScale = Decoder::kScaleAfter && !Layout::kJoinsScales;
@@ -308,17 +324,26 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   static_assert(!kLongRuns || TokenScale::kColumns == 0);
   // Two warpgroups whose runs are one box take turns: one's run multiplies while the other adds its last one.
   // The tensor core shares itself out between both, so that left alone they would end, and wait, together.
-  constexpr bool kTakesTurns = TokenScale::kColumns > 0 && kRun == 4 && Config::kGroups == 2 && kTokens >= 64;
-  constexpr int kBatch = kTakesTurns ? 4 : 2;
+  constexpr bool kTakesTurns = (TokenScale::kColumns > 0 || (kFromShared && kPromotes && !kLongRuns)) &&
+                               kRun == 4 && Config::kGroups == 2 && kTokens >= 64;
+  constexpr int kBatch = kFromShared && kRun < 4 ? kRun : kFromShared || kTakesTurns ? 4 : 2;
+  constexpr bool kShortRuns = kPromotes && !kLongRuns;
+  // A run is added when the next one begins.
+  constexpr bool kAddsLater = kFromShared || kRun > 1;
+  // Registers do not hold the scales of so many tokens.
+  constexpr bool kReadsScalesLate = kFromShared && kTokens > 128;
 
   float acc[kBlocks][kTokens / 2] = {};
-  Sum part[kBlocks][kTokens / 2];
+  constexpr int kHalves = Config::kHalves;
+  static_assert(kHalves == 1 || (kFromShared && kShortRuns && kRun <= 4));
+  constexpr int kRunTokens = kTokens / kHalves;
+  Sum part[kBlocks][kRunTokens / 2];
   u32 words[kBlocks][kWords];
   u32 scales[kBlocks][kScaleWords];
   u32 next_words[kBlocks][kWords];
   u32 next_scales[kBlocks][kScaleWords];
   u32 fragment[2][kBatch][kBlocks][4];
-  float2 token_scales[TokenScale::kColumns > 0 ? kTokens / 8 : 1];  // two tokens' of each eight
+  float2 token_scales[TokenScale::kColumns > 0 ? kRunTokens / 8 : 1];  // two tokens' of each eight
   // Sums of the activations alone, for zero points.
   Sum token_part[Decoder::kZeroAfter ? kTokens / 2 : 1];
 
@@ -327,7 +352,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
       const u32 from = my_words + stage * Layout::kWeightStage + b * Layout::kBlockBytes +
-                       box / Layout::kSlabBoxes * kSlabBytes<Decoder> +
+                       box / Layout::kSlabBoxes * Layout::kSlotBytes +
                        (box % Layout::kSlabBoxes * kBoxBlocks + block) * 4 * kWarpBytes<Decoder>;
       u32* block_words = w[b] + block * Decoder::kWords;
       if constexpr (Decoder::kWords % 4 == 0) {
@@ -354,7 +379,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
       for (int i = 0; i < kLoaded; ++i)
         s[b][i] = load_shared(my_scales + stage * Layout::kWeightStage + b * Layout::kBlockBytes +
-                              box / Layout::kSlabBoxes * kSlabBytes<Decoder> + i * 4);
+                              box / Layout::kSlabBoxes * Layout::kSlotBytes + i * 4);
   };
 
   // The fragments of a batch, complete before the instructions that read them begin.
@@ -524,7 +549,7 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
       for (int i = 0; i < kTokens / 2; ++i) {
         acc[b][i] = 0.0f;
-        part[b][i] = 0;
+        if (i < kRunTokens / 2) part[b][i] = 0;
         if constexpr (Decoder::kZeroAfter) token_part[i] = 0;
       }
     // Scales of the run in `part`; those of its tokens before the run's last stage is released.
@@ -532,23 +557,26 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     float row_zero[2] = {};
     u32 run_scales = my_token_scales + stage * Layout::kScaleStage;
     const auto read_token_scales = [&] {
-      if constexpr (TokenScale::kColumns > 0) {
+      if constexpr (TokenScale::kColumns > 0 && !kReadsScalesLate) {
 #pragma unroll
-        for (int i = 0; i < kTokens / 8; ++i) token_scales[i] = load_shared_floats(run_scales + i * 32);
+        for (int i = 0; i < kRunTokens / 8; ++i) token_scales[i] = load_shared_floats(run_scales + i * 32);
       }
     };
-    const auto promote = [&] {
+    const auto promote = [&](int half) {
 #pragma unroll
-      for (int i = 0; i < kTokens / 8; ++i) {
+      for (int i = 0; i < kRunTokens / 8; ++i) {
         float even = 1.0f, odd = 1.0f;
-        if constexpr (TokenScale::kColumns > 0) even = token_scales[i].x, odd = token_scales[i].y;
+        if constexpr (TokenScale::kColumns > 0) {
+          const float2 pair = kReadsScalesLate ? load_shared_floats(run_scales + i * 32) : token_scales[i];
+          even = pair.x, odd = pair.y;
+        }
 #pragma unroll
         for (int b = 0; b < kBlocks; ++b)
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             const float token = e & 1 ? odd : even;
             const float scale = kRowScale ? row_scale[b][Decoder::kBlockScale ? 0 : e / 2] * token : token;
-            acc[b][4 * i + e] += static_cast<float>(part[b][4 * i + e]) * scale;
+            acc[b][half * (kRunTokens / 2) + 4 * i + e] += static_cast<float>(part[b][4 * i + e]) * scale;
             if constexpr (Decoder::kZeroAfter)
               acc[b][4 * i + e] += static_cast<float>(token_part[4 * i + e]) * row_zero[e / 2];
           }
@@ -556,17 +584,22 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     };
 
     prefetch_scales(tile);
-    barrier_wait(full + stage * 8, parity);
-#pragma unroll
-    for (int block = 0; block < kBoxBlocks; ++block) load_words(stage, 0, block, words);
-    load_scales(stage, 0, scales);
     constexpr bool kAlternates = Layout::kBoxes % 2 == 0;
-    if constexpr (kTakesTurns && kAlternates) decode_batch(words, scales, 0, fragment[0]);
+    if constexpr (!kFromShared) {
+      barrier_wait(full + stage * 8, parity);
+#pragma unroll
+      for (int block = 0; block < kBoxBlocks; ++block) load_words(stage, 0, block, words);
+      load_scales(stage, 0, scales);
+      if constexpr (kTakesTurns && kAlternates) decode_batch(words, scales, 0, fragment[0]);
+    }
+    // Without decoding between, warpgroups whose runs end together leave the tensor core idle together.
+    const int offset = kFromShared ? group * (kLongStages / 2) : 0;
     for (int slab = 0; slab < slabs; ++slab) {
-      const bool goes_on = kLongRuns && slab % kLongStages != 0;
+      if constexpr (kFromShared) barrier_wait(full + stage * 8, parity);
+      const bool goes_on = kLongRuns && slab > 0 && (slab + offset) % kLongStages != 0;
       if (kLongRuns && slab > 0 && !goes_on) {
         wgmma_wait<0>();
-        promote();
+        promote(0);
       }
       const u32 tokens = operand_low(base + stage * Layout::kStageBytes);
       const int next_stage = stage + 1 == kStages ? 0 : stage + 1;
@@ -577,17 +610,17 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
         const int from_stage = box + 1 < Layout::kBoxes ? stage : next_stage;
         const int from_box = box + 1 < Layout::kBoxes ? box + 1 : 0;
         // Before step `step` of the box, where it starts a run.
-        const auto start_run = [&](int step) {
+        const auto start_run = [&](int step, int half) {
           // The first run of a tile has none before it.
-          if (kRun > 1 && (box > 0 || step > 0 || slab > 0)) {
+          if (kAddsLater && (box > 0 || step > 0 || half > 0 || slab > 0)) {
             read_token_scales();
             wgmma_wait<0>();
-            promote();
+            promote((half + kHalves - 1) % kHalves);
           }
           if constexpr (TokenScale::kColumns > 0) {
             const int column = box * Layout::kBoxColumns + step * kStep;
-            run_scales =
-                my_token_scales + stage * Layout::kScaleStage + column / TokenScale::kColumns * kTokens * 4;
+            run_scales = my_token_scales + stage * Layout::kScaleStage +
+                         (column / TokenScale::kColumns * kTokens + half * kRunTokens) * 4;
           }
           if constexpr (kRowScale) {
             const int segment = (box % Layout::kSlabBoxes * 4 + step) * kStep / Decoder::kSegment;
@@ -603,10 +636,11 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
           }
         };
         // Step `step` of the box; `first` replaces the sums unless they are kept.
-        const auto multiply = [&](int step, u32(&a)[kBlocks][4], bool first, int keeps) {
+        const auto multiply = [&](int step, int half, Operand(&a)[kBlocks], bool first, int keeps) {
 #pragma unroll
           for (int b = 0; b < kBlocks; ++b) {
-            const u64 operand = swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) + step * 2);
+            const u64 operand = swizzled_operand(tokens + box * (Layout::kTokenBytes >> 4) +
+                                                 half * (kRunTokens * 128 >> 4) + step * 2);
             if constexpr (!kPromotes && !kIntegers)
               Config::mma(acc[b], a[b], operand);
             else if (first)
@@ -623,17 +657,51 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
             }
           }
         };
-        if constexpr (kTakesTurns) {
+        if constexpr (kFromShared) {
+          load_scales(stage, box, scales);
+#pragma unroll
+          for (int part_of_box = 0; part_of_box < 4 / kBatch * kHalves; ++part_of_box) {
+            const int q = part_of_box / kHalves, half = part_of_box % kHalves;
+            constexpr int kRunBatches = kRun / kBatch;
+            const bool starts_run = kPromotes && (box * (4 / kBatch) + q) % kRunBatches == 0;
+            // Instructions of the stage before have ended when their sums are added, else behind the next.
+            const bool leaves_stage = box == 0 && part_of_box == 0 && slab > 0;
+            if (starts_run && kShortRuns) {
+              start_run(q * kBatch, half);
+              if (leaves_stage) release(stage_before(stage));
+            }
+            if constexpr (kTakesTurns) wait_for_turn(group);
+            wgmma_fence();
+#pragma unroll
+            for (int i = 0; i < kBatch; ++i) {
+              Operand a[kBlocks];
+#pragma unroll
+              for (int b = 0; b < kBlocks; ++b)
+                a[b] = swizzled_operand(
+                    my_operands +
+                    (stage * Layout::kWeightStage + b * Layout::kBlockBytes + box * Layout::kSlotBytes) / 16 +
+                    (q * kBatch + i) * 2);
+              multiply(q * kBatch + i, half, a, starts_run && i == 0, goes_on);
+              if (kTakesTurns && i % 2 == 1) wgmma_commit();
+            }
+            if constexpr (!kTakesTurns) wgmma_commit();
+            if constexpr (kTakesTurns || !kShortRuns) wgmma_wait<1>();
+            if (leaves_stage && !kShortRuns) release(stage_before(stage));
+            // The other's products follow these without a gap when they are issued before these end.
+            if (kTakesTurns && (group == 0 || half + 1 < kHalves || has_next || index + tile_step < tiles))
+              give_turn(1 - group);
+          }
+        } else if constexpr (kTakesTurns) {
           // Fragments are decoded beside the products of those before. Where they cannot alternate between
           // two places, an odd number of boxes, they are decoded when those products have ended.
           u32(&a)[kBatch][kBlocks][4] = fragment[kAlternates ? box % 2 : 0];
-          start_run(0);
+          start_run(0, 0);
           if constexpr (!kAlternates) decode_batch(words, scales, 0, a);
           wait_for_turn(group);
           wgmma_fence();
 #pragma unroll
           for (int i = 0; i < kBatch; ++i) {
-            multiply(i, a[i], i == 0, 0);
+            multiply(i, 0, a[i], i == 0, 0);
             if (i % 2 == 1) wgmma_commit();
           }
           if (box == 0 && slab > 0) release(stage_before(stage));
@@ -660,18 +728,18 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
 #pragma unroll
               for (int block = 0; block < kBoxBlocks; ++block) load_words(from_stage, from_box, block, words);
             }
-            if (starts_run && kRun > 1 && !kLongRuns) start_run(q * kBatch);
+            if (starts_run && kRun > 1 && !kLongRuns) start_run(q * kBatch, 0);
             wgmma_fence();
 #pragma unroll
             for (int i = 0; i < kBatch; ++i) {
-              multiply(q * kBatch + i, a[i], starts_run && (i == 0 || kRun == 1), keeps);
+              multiply(q * kBatch + i, 0, a[i], starts_run && (i == 0 || kRun == 1), keeps);
               // A run of one instruction leaves nothing to overlap with but the other warpgroups.
               if constexpr (kRun == 1) {
-                start_run(q * kBatch + i);
+                start_run(q * kBatch + i, 0);
                 wgmma_commit();
                 read_token_scales();
                 wgmma_wait<0>();
-                promote();
+                promote(0);
                 wgmma_fence();
               }
             }
@@ -701,15 +769,16 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
     }
     read_token_scales();
     wgmma_wait<0>();
-    release(stage_before(stage));
+    if constexpr (!kReadsScalesLate) release(stage_before(stage));
     if constexpr (kPromotes) {
-      if constexpr (kRun > 1) promote();
+      if constexpr (kAddsLater) promote(kHalves - 1);
     } else if constexpr (kIntegers) {
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b)
 #pragma unroll
         for (int i = 0; i < kTokens / 2; ++i) acc[b][i] = static_cast<float>(part[b][i]);
     }
+    if constexpr (kReadsScalesLate) release(stage_before(stage));
     if constexpr (kSplit > 1) {
       if constexpr (TokenScale::kPerToken) {
 #pragma unroll

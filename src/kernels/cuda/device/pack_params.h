@@ -55,6 +55,7 @@ struct PackLayout {
   PackZeros zeros;
   int top_exponent;  // of the largest element
   int rebias;
+  int swizzled;  // 1: kPlanes' codes are operands, in rows of 128 bytes with the 128-byte swizzle
 };
 
 struct PackParams {

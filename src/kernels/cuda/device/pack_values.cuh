@@ -351,6 +351,16 @@ SW_DEVICE void store_lane(const PackLayout& l, int lane, const u32 (&words)[8], 
   }
 }
 
+// Words of 16 rows (strip) by 64 columns (box of the slab) that are the operand; word 4 * step + i of a lane
+// is register i of a fragment.
+SW_DEVICE void store_swizzled(int strip, int box, int lane, const u32 (&words)[8], u32* slab) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int row = strip * 16 + lane / 4 + 8 * (i & 1), part = box * 4 + i / 2;
+    slab[row * 32 + (part ^ (row & 7)) * 4 + lane % 4] = words[i];
+  }
+}
+
 SW_DEVICE int slab_weight_words(const PackLayout& l) { return l.slab_k / kPackBlock * 128 * l.words; }
 SW_DEVICE u32* slab_words(const PackParams& p, const PackLayout& l, int row_block, int slab) {
   return reinterpret_cast<u32*>(p.out) +
@@ -367,8 +377,11 @@ SW_DEVICE void pack_codes(const PackParams& p, const PackLayout& l, int row_bloc
     if (slab >= p.slabs) return;
     u32 words[8];
     lane_words(p, l, row_block, tile, codes, strip, box, thread % 32, words, trouble);
-    store_lane(l, thread % 32, words,
-               slab_words(p, l, row_block, slab) + (in_slab * 4 + strip) * 32 * l.words);
+    u32* const to = slab_words(p, l, row_block, slab);
+    if (l.swizzled)
+      store_swizzled(strip, in_slab, thread % 32, words, to);
+    else
+      store_lane(l, thread % 32, words, to + (in_slab * 4 + strip) * 32 * l.words);
   }
 }
 

@@ -61,6 +61,7 @@ device::PackLayout pack_layout(const WeightFormat& format, const WeightLayout& l
   l.segment = layout.segment;
   l.lane_bits = 8 * operand_bytes(layout.operand);
   l.ledger = layout.ledger;
+  l.swizzled = layout.swizzled ? 1 : 0;
   l.stored_scale = number_of(layout.stored_scale);
   l.bits = format.element.bits;
   l.infinite = format.element == formats::kE4M3 ? 0x7f : format.element == formats::kE5M2 ? 0x7c : 256;
@@ -111,11 +112,11 @@ jit::KernelSource packer_source(const device::PackLayout& l, jit::Architecture a
       "constexpr PackLayout kLayout{{.encoding = PackEncoding({}), .scales = PackScales({}), .slab_k = {}, "
       ".words = {}, .scale_words = {}, .zero_word = {}, .group = {}, .segment = {}, .lane_bits = {}, "
       ".ledger = {}, .stored_scale = PackNumber({}), .bits = {}, .code_mask = {}, .sign_low = {}, "
-      ".infinite = {}, .scale = PackNumber({}), .zeros = PackZeros({}), .top_exponent = {}, .rebias = "
-      "{}}};\n",
+      ".infinite = {}, .scale = PackNumber({}), .zeros = PackZeros({}), .top_exponent = {}, .rebias = {}, "
+      ".swizzled = {}}};\n",
       number(l.encoding), number(l.scales), l.slab_k, l.words, l.scale_words, l.zero_word, l.group, l.segment,
       l.lane_bits, l.ledger, number(l.stored_scale), l.bits, l.code_mask, l.sign_low, l.infinite,
-      number(l.scale), number(l.zeros), l.top_exponent, l.rebias);
+      number(l.scale), number(l.zeros), l.top_exponent, l.rebias, l.swizzled);
   for (const char* name : {"pack_scan", "pack_words"})
     source.source += fmt::format(
         "extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ PackParams params) "

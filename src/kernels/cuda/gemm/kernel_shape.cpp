@@ -82,9 +82,19 @@ bool promotes(const KernelShape& shape, const KernelFormats& formats) {
          formats.activation.granularity == formats::ActivationFormat::Granularity::kGroup;
 }
 
+/// Parts of a WGMMA tile's tokens with sums beside the FP32 ones at a time: 2 where both would take more
+/// registers than there are, and no sums go on from stage to stage.
+int halves(const KernelShape& shape, const KernelFormats& formats) {
+  const bool short_runs = formats.scale_after || formats.activation.group > 0 || shape.promote == 128;
+  return formats.weight.swizzled && short_runs && shape.tokens > 192 && shape.tokens % 32 == 0 ? 2 : 1;
+}
+
 /// The most accumulator registers of a WGMMA kernel: two sets of them with FP32 sums beside, and zero points
 /// or the scales of integer sums take registers too.
 int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
+  // Operands in shared memory leave the registers of fragments to the sums.
+  if (formats.weight.swizzled)
+    return !promotes(shape, formats) ? 160 : halves(shape, formats) == 2 ? 128 : 96;
   if (!promotes(shape, formats)) return 160;
   if (formats.weight.zero_after) return 16;
   const bool segments = formats.weight.segment > 0 && formats.weight.segment < 128;
@@ -101,10 +111,12 @@ int stage_scales(const KernelShape& shape, const KernelFormats& formats) {
   return group > 0 ? shape.depth * formats.weight.slab_k / group : 0;
 }
 
-/// WGMMA with A from registers. The instruction names every accumulator register, so its text depends on the
-/// number of tokens. `name` adds to the sums; with `first` it replaces them unless its last argument is set.
-std::string wgmma_function(std::string_view name, bool first, int tokens, Operand weight,
+/// WGMMA with A from registers, or from shared memory by a descriptor. The instruction names every
+/// accumulator register, so its text depends on the number of tokens. `name` adds to the sums; with `first`
+/// it replaces them unless its last argument is set.
+std::string wgmma_function(std::string_view name, bool first, int tokens, const WeightLayout& layout,
                            Operand activation) {
+  const Operand weight = layout.operand;
   const int registers = tokens / 2;
   const bool integers = weight == Operand::kInt8;
   std::string list, outputs;
@@ -115,17 +127,28 @@ std::string wgmma_function(std::string_view name, bool first, int tokens, Operan
   // Scale-d; then the factors of the operands, and for 16-bit ones that the second is not transposed.
   const std::string modes = fmt::format("{}{}{}", first ? "keep" : "1", integers ? "" : ", 1, 1",
                                         operand_bytes(weight) == 2 ? ", 0" : "");
+  const int words = layout.swizzled ? 1 : 4;  // of A's operand
+  const std::string a = layout.swizzled ? fmt::format("%{}", registers)
+                                        : fmt::format("{{%{}, %{}, %{}, %{}}}", registers, registers + 1,
+                                                      registers + 2, registers + 3);
   const std::string predicate =
-      first ? fmt::format("{{ .reg .pred keep; setp.ne.b32 keep, %{}, 0; ", registers + 5) : "";
+      first ? fmt::format("{{ .reg .pred keep; setp.ne.b32 keep, %{}, 0; ", registers + words + 1) : "";
   return fmt::format(
-      "  SW_DEVICE static void {8}({9} (&d)[{0}], const u32 (&a)[4], u64 b{15}) {{\n"
-      "    asm volatile(\"{16}wgmma.mma_async.sync.aligned.m64n{1}k{10}.{11}.{12}.{13} {{{2}}}, "
-      "{{%{0}, %{3}, %{4}, %{5}}}, %{6}, {14};{17}\"\n"
-      "      : {7}\n      : \"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3]), \"l\"(b){18});\n  }}\n",
-      registers, tokens, list, registers + 1, registers + 2, registers + 3, registers + 4, outputs, name,
-      integers ? "int" : "float", 32 / operand_bytes(weight), integers ? "s32" : "f32",
-      instruction_type(weight), instruction_type(activation), modes, first ? ", int keep" : "", predicate,
-      first ? " }" : "", first ? ", \"r\"(keep)" : "");
+      "  SW_DEVICE static void {name}({sum} (&d)[{registers}], {a_type}, u64 b{parameter}) {{\n"
+      "    asm volatile(\"{predicate}wgmma.mma_async.sync.aligned.m64n{tokens}k{columns}.{sum_type}."
+      "{weight}.{activation} {{{list}}}, {a}, %{b}, {modes};{end}\"\n"
+      "      : {outputs}\n      : {a_words}, \"l\"(b){argument});\n  }}\n",
+      fmt::arg("name", name), fmt::arg("sum", integers ? "int" : "float"), fmt::arg("registers", registers),
+      fmt::arg("a_type", layout.swizzled ? "u64 a" : "const u32 (&a)[4]"),
+      fmt::arg("parameter", first ? ", int keep" : ""), fmt::arg("predicate", predicate),
+      fmt::arg("tokens", tokens), fmt::arg("columns", 32 / operand_bytes(weight)),
+      fmt::arg("sum_type", integers ? "s32" : "f32"), fmt::arg("weight", instruction_type(weight)),
+      fmt::arg("activation", instruction_type(activation)), fmt::arg("list", list), fmt::arg("a", a),
+      fmt::arg("b", registers + words), fmt::arg("modes", modes), fmt::arg("end", first ? " }" : ""),
+      fmt::arg("outputs", outputs),
+      fmt::arg("a_words",
+               layout.swizzled ? "\"l\"(a)" : "\"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3])"),
+      fmt::arg("argument", first ? ", \"r\"(keep)" : ""));
 }
 
 }  // namespace
@@ -209,9 +232,11 @@ int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int row
   const WeightLayout& layout = formats.weight;
   if (shape.family == Family::kWgmma) {
     const int row_blocks = shape.blocks * shape.groups;
-    const int stage = shape.depth * (layout.slab_k * operand_bytes(layout.operand) * shape.tokens +
-                                     row_blocks * static_cast<int>(layout.slab_bytes())) +
-                      4 * stage_scales(shape, formats) * shape.tokens;
+    const int slab = static_cast<int>(layout.slab_bytes());
+    const int slot = layout.swizzled ? (slab + 1023) / 1024 * 1024 : slab;  // operands are aligned
+    const int stage =
+        shape.depth * (layout.slab_k * operand_bytes(layout.operand) * shape.tokens + row_blocks * slot) +
+        4 * stage_scales(shape, formats) * shape.tokens;
     const bool transposes = shape.split == 1 && formats.output != DType::kF32;
     const int ring = shape.stages * (stage + 16) +
                      (transposes ? 4 * shape.groups * 512 * std::clamp(shape.tokens / 16, 1, 2) : 0);
@@ -243,7 +268,7 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "using namespace sabrewing::device;\n"
         "struct Config {{\n"
         "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kDepth = {};\n"
-        "  static constexpr int kSplit = {}, kShare = {}, kPromote = {};\n"
+        "  static constexpr int kHalves = {}, kSplit = {}, kShare = {}, kPromote = {};\n"
         "  static constexpr bool kEveryLaneArrives = {};\n"
         "  using Decoder = {};\n  using TokenScale = {};\n  using Output = {};\n  using Sum = {};\n{}{}}};\n"
         "static_assert(WgmmaLayout<Config>::kBytes == {});\n"
@@ -251,11 +276,11 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "sabrewing_gemm(\n"
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
         "  gemm_wgmma<Config>(x_map, params);\n}}\n",
-        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, shape.split, shape.share,
-        shape.promote, formats.race_checkable, decoder, token_scale, output_type(formats.output),
-        formats.weight.operand == Operand::kInt8 ? "int" : "float",
-        wgmma_function("mma", false, shape.tokens, formats.weight.operand, activation),
-        wgmma_function("mma_first", true, shape.tokens, formats.weight.operand, activation),
+        shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, halves(shape, formats),
+        shape.split, shape.share, shape.promote, formats.race_checkable, decoder, token_scale,
+        output_type(formats.output), formats.weight.operand == Operand::kInt8 ? "int" : "float",
+        wgmma_function("mma", false, shape.tokens / halves(shape, formats), formats.weight, activation),
+        wgmma_function("mma_first", true, shape.tokens / halves(shape, formats), formats.weight, activation),
         shared_bytes(shape, formats, shape.tokens, 1), shape.resident);
   } else {
     text = fmt::format(

@@ -95,19 +95,26 @@ bool is_signed_int4(const WeightLayout& layout, ElementType element) {
   return operand_bytes(layout.operand) == 1 && element == ElementType::integer(4);
 }
 
-/// The bit of a code that is stored inverted: of signed integers, so that codes count from the smallest; of
-/// floats that are the operand as they are, for the decoder's sake.
+/// The bit of a code that is stored inverted: of signed integers that are decoded, so that codes count from
+/// the smallest.
 std::uint8_t inverted_bit(const WeightLayout& layout, ElementType type) {
-  if (is_signed_int4(layout, type)) return 0;
-  const bool as_is = !type.is_integer() && operand_bytes(layout.operand) == 1 && type.bits == 8;
-  return type.kind == ElementType::Kind::kInt || as_is ? static_cast<std::uint8_t>(1u << (type.bits - 1))
-                                                       : std::uint8_t{0};
+  const bool inverted =
+      type.kind == ElementType::Kind::kInt && !layout.swizzled && !is_signed_int4(layout, type);
+  return inverted ? static_cast<std::uint8_t>(1u << (type.bits - 1)) : std::uint8_t{0};
+}
+
+/// Of a swizzled layout: byte offset of a code in its slab.
+std::size_t swizzled_offset(std::int64_t row, std::int64_t column) {
+  const std::int64_t r = row % kBlock, c = column % 128;
+  return static_cast<std::size_t>(r * 128 + (c / 16 ^ r % 8) * 16 + c % 16);
 }
 
 std::string decoder_name(const WeightFormat& format, const WeightLayout& layout) {
   const ElementType type = format.element;
   std::string element;
-  if (is_signed_int4(layout, type))
+  if (layout.swizzled)
+    element = "OperandElement";
+  else if (is_signed_int4(layout, type))
     element = "SignedInt4Element";
   else if (type.is_integer())
     element = fmt::format("IntElement<{}, {}>", type.bits, inverted_bit(layout, type));
@@ -289,6 +296,7 @@ WeightLayout plane_layout(const WeightFormat& format, Operand operand, Accuracy 
   layout.encoding = WeightLayout::Encoding::kPlanes;
   layout.operand = operand;
   layout.words = format.element.bits;
+  layout.swizzled = !wide && format.element.bits == 8;
   layout.group = static_cast<int>(format.block.k);
   const bool float_zero = format.zero_point == ZeroPoint::kFloat;
   // One row of blocks as high as the matrix is a group; blocks of the whole of K are factors.
@@ -356,12 +364,20 @@ void pack_planes(const WeightSource& source, const WeightLayout& layout, PackedH
     const Field* const row_fields = table.fields.data() + row % 16 * kBlock * table.planes;
     bool all_finite = true;
     for (std::int64_t block = 0; block < shape.k; block += kBlock) {
-      const std::int64_t in_slab = block % layout.slab_k / kBlock;
-      std::byte* const to = row_block +
-                            static_cast<std::size_t>(block / layout.slab_k) * layout.slab_bytes() +
-                            (static_cast<std::size_t>(in_slab * 4 * 32 * bits) + strip) * 4;
-      const Field* field = row_fields;
+      std::byte* const slab =
+          row_block + static_cast<std::size_t>(block / layout.slab_k) * layout.slab_bytes();
       const std::int64_t end = std::min<std::int64_t>(kBlock, shape.k - block);
+      if (layout.swizzled) {
+        for (std::int64_t column = block; column < block + end; ++column) {
+          const std::uint8_t code = codes[static_cast<std::size_t>(column)];
+          all_finite &= finite[code];
+          slab[swizzled_offset(row, column)] = static_cast<std::byte>(stored_of[code]);
+        }
+        continue;
+      }
+      const std::int64_t in_slab = block % layout.slab_k / kBlock;
+      std::byte* const to = slab + (static_cast<std::size_t>(in_slab * 4 * 32 * bits) + strip) * 4;
+      const Field* field = row_fields;
       for (std::int64_t c = 0; c < end; ++c) {
         const std::uint8_t code = codes[static_cast<std::size_t>(block + c)];
         all_finite &= finite[code];
@@ -424,16 +440,18 @@ UnpackedWeight unpack_planes(const WeightFormat& format, const WeightLayout& lay
   out.scale_columns = format.scale_grid(1, shape.k).k;
   for (std::int64_t row = 0; row < shape.n; ++row) {
     for (std::int64_t column = 0; column < shape.k; ++column) {
-      const std::int64_t slab = row / kBlock * shape.slabs + column / layout.slab_k;
-      const std::size_t block =
-          static_cast<std::size_t>(slab) * layout.slab_bytes() +
+      const std::int64_t slab_index = row / kBlock * shape.slabs + column / layout.slab_k;
+      const std::byte* const slab = bytes.data() + static_cast<std::size_t>(slab_index) * layout.slab_bytes();
+      const std::byte* const block =
+          slab +
           static_cast<std::size_t>((column % layout.slab_k / kBlock * 4 + row % kBlock / 16) * 32 * bits * 4);
       std::uint8_t stored = 0;
-      for (int p = 0; p < table.planes; ++p) {
+      if (layout.swizzled) stored = std::to_integer<std::uint8_t>(slab[swizzled_offset(row, column)]);
+      for (int p = 0; p < (layout.swizzled ? 0 : table.planes); ++p) {
         const Field& field =
             table.fields[static_cast<std::size_t>((row % 16 * kBlock + column % kBlock) * table.planes + p)];
         std::uint32_t word;
-        std::memcpy(&word, bytes.data() + block + field.word * 4, 4);
+        std::memcpy(&word, block + field.word * 4, 4);
         stored = static_cast<std::uint8_t>(stored | (word >> field.shift & field.mask) << field.code_shift);
       }
       out.codes[static_cast<std::size_t>(row * shape.k + column)] = code_of[stored];

@@ -25,7 +25,7 @@ struct WeightLayout {
     kPlanes,      ///< everything else: device/decode_planes.cuh
     kE2M1Folded,  ///< scales in the exponents of E4M3 operands: gemm/folded_layout.h
   };
-  static constexpr std::uint32_t kVersion = 1;
+  static constexpr std::uint32_t kVersion = 2;
   /// Of kPlanes: scales and zero points of the blocks.
   enum class Scales : std::uint8_t {
     kFactor,  ///< per row, in the FP32 factors
@@ -46,6 +46,10 @@ struct WeightLayout {
   Scales scales = Scales::kFactor;
   formats::ElementType stored_scale = formats::kFP32;  ///< in the slabs
   bool zero_after = false;  ///< float zero points go onto FP32 sums with the scales
+  /// kPlanes: a code is the operand. The weights of a slab are 64 rows of 128 bytes, whose 16-byte parts are
+  /// exchanged as the 128-byte swizzle of Hopper's shared memory operands has them: part i of row r is in
+  /// place i ^ (r % 8).
+  bool swizzled = false;
   /// 2^ledger times the operand's value is the element's.
   int ledger = 0;
 

@@ -19,10 +19,13 @@ TEST(CoveringSet, CompilesForHopperWithoutSpillsOrWarnings) {
     const WeightLayout layout = weight_layout(format_by_name(pair.format), activation, pair.accuracy);
     const KernelFormats formats{layout, activation, DType::kBF16, layout.decoder.empty(), false};
     const bool fp8 = layout.operand == Operand::kE4M3 || layout.operand == Operand::kE5M2;
-    for (KernelShape shape :
-         {KernelShape{Family::kWgmma, 128, 1, 2, 3, 1, 1, 1}, {Family::kMma, 16, 4, 2, 2, 2, 1, 1}}) {
+    std::vector<KernelShape> shapes{{Family::kWgmma, 128, 1, 2, 3, 1, 1, 1},
+                                    {Family::kMma, 16, 4, 2, 2, 2, 1, 1}};
+    if (layout.swizzled)
+      for (const int tokens : {192, 256}) shapes.push_back({Family::kWgmma, tokens, 1, 2, 3, 1, 1, 1});
+    for (KernelShape shape : shapes) {
       shape.promote = fp8 ? 512 : 0;
-      if (fp8 && shape.family == Family::kMma) shape.promote = 128;
+      if (fp8 && (shape.family == Family::kMma || shape.tokens == 256)) shape.promote = 128;
       while (shape.tokens > 32 && !can_generate(shape, formats, architecture)) shape.tokens /= 2;
       sources.push_back(kernel_source(shape, formats, architecture));
     }

@@ -90,6 +90,9 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
   std::vector<KernelShape> shapes;
   for (const int tokens : {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256}) {
     if (tokens > 16 && tokens - 16 >= problem.m) continue;
+    // Sums of so many tokens go beside FP32 ones by halves, in short runs.
+    const bool short_runs = problem.formats.weight.swizzled && tokens > 192;
+    const int promote = short_runs ? std::min(promoted(problem), 128) : promoted(problem);
     for (const auto& [blocks, groups] : {std::pair{1, 2}, {2, 2}, {1, 1}, {2, 1}, {1, 3}, {1, 4}}) {
       if (blocks * tokens > 256 || (groups != 2 && tokens > 64)) continue;
       for (const int split : {1, 2, 4, 8}) {
@@ -99,8 +102,7 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
           for (const int depth : {1, 2}) {
             if (depth * problem.formats.weight.slab_k * operand_bytes(problem.formats.weight.operand) > 256)
               continue;
-            KernelShape shape{Family::kWgmma, tokens,   blocks, groups,           0,
-                              split,          resident, depth,  promoted(problem)};
+            KernelShape shape{Family::kWgmma, tokens, blocks, groups, 0, split, resident, depth, promote};
             shape.stages = ring_stages(device, shape, problem.formats, resident);
             if (shape.stages == 0) continue;
             shapes.push_back(shape);

@@ -322,10 +322,11 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   constexpr bool kLongRuns = kRunStages > 1;
   constexpr int kLongStages = kLongRuns ? kRunStages : 1;
   static_assert(!kLongRuns || TokenScale::kColumns == 0);
-  // Two warpgroups whose runs are one box take turns: one's run multiplies while the other adds its last one.
-  // The tensor core shares itself out between both, so that left alone they would end, and wait, together.
-  constexpr bool kTakesTurns = (TokenScale::kColumns > 0 || (kFromShared && kPromotes && !kLongRuns)) &&
-                               kRun == 4 && Config::kGroups == 2 && kTokens >= 64;
+  // Two warpgroups with decoded weights whose runs are one box take turns: one's run multiplies while the
+  // other adds its last one and decodes. The tensor core shares itself out between both, so that left alone
+  // they would end, and wait, together.
+  constexpr bool kTakesTurns =
+      !kFromShared && TokenScale::kColumns > 0 && kRun == 4 && Config::kGroups == 2 && kTokens >= 64;
   constexpr int kBatch = kFromShared && kRun < 4 ? kRun : kFromShared || kTakesTurns ? 4 : 2;
   constexpr bool kShortRuns = kPromotes && !kLongRuns;
   // A run is added when the next one begins.
@@ -670,7 +671,6 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
               start_run(q * kBatch, half);
               if (leaves_stage) release(stage_before(stage));
             }
-            if constexpr (kTakesTurns) wait_for_turn(group);
             wgmma_fence();
 #pragma unroll
             for (int i = 0; i < kBatch; ++i) {
@@ -682,14 +682,10 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
                     (stage * Layout::kWeightStage + b * Layout::kBlockBytes + box * Layout::kSlotBytes) / 16 +
                     (q * kBatch + i) * 2);
               multiply(q * kBatch + i, half, a, starts_run && i == 0, goes_on);
-              if (kTakesTurns && i % 2 == 1) wgmma_commit();
             }
-            if constexpr (!kTakesTurns) wgmma_commit();
-            if constexpr (kTakesTurns || !kShortRuns) wgmma_wait<1>();
+            wgmma_commit();
+            if constexpr (!kShortRuns) wgmma_wait<1>();
             if (leaves_stage && !kShortRuns) release(stage_before(stage));
-            // The other's products follow these without a gap when they are issued before these end.
-            if (kTakesTurns && (group == 0 || half + 1 < kHalves || has_next || index + tile_step < tiles))
-              give_turn(1 - group);
           }
         } else if constexpr (kTakesTurns) {
           // Fragments are decoded beside the products of those before. Where they cannot alternate between

@@ -37,7 +37,7 @@ struct alignas(128) TensorMap {
 template <typename Config>
 struct WgmmaLayout {
   using Decoder = typename Config::Decoder;
-  static constexpr int kRowBlocks = Config::kBlocks * Config::kGroups;
+  static constexpr int kRowBlocks = Config::kBlocks * (Config::kTokensFirst ? 1 : Config::kGroups);
   static constexpr int kRows = 64 * kRowBlocks;
   static constexpr bool kPromotes = run_columns<Config>() > 0;
   static constexpr int kConsumers = 128 * Config::kGroups;
@@ -59,10 +59,12 @@ struct WgmmaLayout {
   // Of 64 features of a stage in memory, where they lie together, and in shared memory, where operands begin
   // at multiples of 1024.
   static constexpr int kBlockSource = Config::kDepth * kSlabBytes<Decoder>;
-  static constexpr int kSlotBytes =
-      kIsOperand<Decoder> ? (kSlabBytes<Decoder> + 1023) / 1024 * 1024 : kSlabBytes<Decoder>;
+  static constexpr int kSlotBytes = Config::kTokensFirst  ? kSlabWeightBytes<Decoder>
+                                    : kIsOperand<Decoder> ? (kSlabBytes<Decoder> + 1023) / 1024 * 1024
+                                                          : kSlabBytes<Decoder>;
   static constexpr int kBlockBytes = Config::kDepth * kSlotBytes;
   static constexpr int kBlockCopies = kBlockBytes == kBlockSource ? 1 : Config::kDepth;
+  static constexpr int kCopyBytes = Config::kTokensFirst ? kSlotBytes : kBlockSource / kBlockCopies;
   static constexpr int kStageBytes = kBoxes * kTokenBytes;
   static constexpr int kWeightOffset = Config::kStages * kStageBytes;
   static constexpr int kWeightStage = kRowBlocks * kBlockBytes;
@@ -72,19 +74,23 @@ struct WgmmaLayout {
   static constexpr int kScaleGroups = kScaleColumns > 0 ? kStageColumns / kScaleColumns : 0;
   static_assert(kScaleGroups * kScaleColumns == kStageColumns || kScaleColumns == 0);
   // Scales of blocks of the weight go to those of tokens before they are stored, where all of a tile's rows
-  // have the same.
-  static constexpr bool kJoinsScales =
-      Decoder::kBlockScale && kScaleColumns > 0 && kScaleColumns == Decoder::kSegment&& kRows <= 128;
+  // have the same; where tokens are the first operand, they lie behind those of tokens.
+  static constexpr bool kSameColumns =
+      Decoder::kBlockScale && kScaleColumns > 0 && kScaleColumns == Decoder::kSegment;
+  static constexpr bool kJoinsScales = kSameColumns && !Config::kTokensFirst && kRows <= 128;
+  static constexpr bool kStoresBlockScales = kSameColumns && Config::kTokensFirst;
+  static constexpr int kGroupScales = Config::kTokens + (kStoresBlockScales ? (kRowBlocks + 3) / 4 * 4 : 0);
   static constexpr int kScaleOffset = kWeightOffset + Config::kStages * kWeightStage;
-  static constexpr int kScaleStage = kScaleGroups * Config::kTokens * 4;
+  static constexpr int kScaleStage = kScaleGroups * kGroupScales * 4;
   static constexpr int kBarrierOffset = kScaleOffset + Config::kStages * kScaleStage;
   static constexpr int kScratchOffset = kBarrierOffset + Config::kStages * 16;
   // A warpgroup stores 64 features of 16 tokens (or 8) at a time through 2048 bytes, twice at once.
   static constexpr int kPieceTokens = Config::kTokens % 16 == 0 ? 16 : 8;
   static constexpr int kPieces = Config::kTokens / kPieceTokens;
   static constexpr int kChunk = kPieces < 2 ? kPieces : 2;
+  static constexpr int kWarpScratch = Config::kTokensFirst ? 2048 : kChunk * 512;
   static constexpr int kScratch =
-      Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * kChunk * 512 : 0;
+      Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * kWarpScratch : 0;
   static constexpr int kPartial = Config::kSplit > 1 ? Config::kTokens*(kRows + 4) * 4 : 0;
   static constexpr int kRing = kScratchOffset + kScratch;
   static constexpr int kBytes = kRing > kPartial ? kRing : kPartial;
@@ -105,6 +111,13 @@ SW_DEVICE Tile tile_at(const GemmParams& p, int index) {
   return {group * p.token_group + inside % width, inside / width};
 }
 
+template <typename Config, typename TileOf>
+SW_DEVICE void consume_features_first(const GemmParams& p, u32 base, u32 full, u32 empty, int slabs,
+                                      int tiles, int first_tile, int tile_step, const TileOf& my_tile);
+template <typename Config, typename TileOf>
+SW_DEVICE void consume_tokens_first(const GemmParams& p, u32 base, u32 full, u32 empty, int slabs, int tiles,
+                                    int first_tile, int tile_step, const TileOf& my_tile);
+
 template <typename Config>
 SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   using Layout = WgmmaLayout<Config>;
@@ -112,7 +125,6 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   using Output = typename Config::Output;
   using TokenScale = typename Config::TokenScale;
   constexpr int kTokens = Config::kTokens;
-  constexpr int kBlocks = Config::kBlocks;
   constexpr int kStages = Config::kStages;
   constexpr int kSplit = Config::kSplit;
   constexpr int kShare = Config::kShare;
@@ -169,8 +181,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       const u32 to = base + Layout::kWeightOffset + stage * Layout::kWeightStage;
       const u8* from =
           p.weight + block0 * row_bytes + static_cast<u32>(first_slab + slab) * Layout::kBlockSource;
-      barrier_expect(full + stage * 8, p.box_bytes + blocks * Layout::kBlockSource);
-      constexpr int kCopyBytes = Layout::kBlockSource / Layout::kBlockCopies;
+      constexpr int kCopyBytes = Layout::kCopyBytes;
+      barrier_expect(full + stage * 8, p.box_bytes + blocks * Layout::kBlockCopies * kCopyBytes);
 #pragma unroll
       for (int b = 0; b < Layout::kRowBlocks; ++b)
         if (b < blocks) {
@@ -194,12 +206,13 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       }
     };
     constexpr int kScaleGroups = Layout::kScaleGroups;
-    // Of the rows of the tile and group `group` of a stage's columns.
+    // Of the rows of the tile, or this lane's block of them, and group `group` of a stage's columns.
     const auto block_scale = [&](const Tile& tile, int slab, int group) {
-      if constexpr (Layout::kJoinsScales) {
+      if constexpr (Layout::kSameColumns) {
         constexpr int kSlabGroups = Decoder::kSlabK / TokenScale::kColumns;
-        const int block = tile.feature * Layout::kRowBlocks;
-        if (block >= p.row_blocks) return 1.0f;
+        const int inside = Layout::kStoresBlockScales ? lane : 0;
+        const int block = tile.feature * Layout::kRowBlocks + inside;
+        if (inside >= Layout::kRowBlocks || block >= p.row_blocks) return 1.0f;
         u32 scales[Decoder::kScaleWords];
         const u8* from = p.weight + block * row_bytes +
                          static_cast<u32>(first_slab + slab) * Layout::kBlockSource +
@@ -232,12 +245,16 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       if constexpr (kScaleGroups > 0) {
         const u32 to = base + Layout::kScaleOffset + stage * Layout::kScaleStage + lane * 4;
 #pragma unroll
-        for (int g = 0; g < kScaleGroups; ++g)
+        for (int g = 0; g < kScaleGroups; ++g) {
+          const u32 to_group = to + g * Layout::kGroupScales * 4;
+          const float factor = Layout::kJoinsScales ? block_scales[g] : 1.0f;
 #pragma unroll
           for (int i = 0; i < kLoads; ++i)
             if (kTokens % 32 == 0 || i * 32 + lane < kTokens)
-              store_shared(to + (g * kTokens + i * 32) * 4,
-                           TokenScale::value(scale_codes[g][i]) * block_scales[g]);
+              store_shared(to_group + i * 128, TokenScale::value(scale_codes[g][i]) * factor);
+          if (Layout::kStoresBlockScales && lane < Layout::kRowBlocks)
+            store_shared(to_group + kTokens * 4, block_scales[g]);
+        }
         __syncwarp();
         if (Config::kEveryLaneArrives || lane == 0) barrier_arrive(full + stage * 8);
         __syncwarp();
@@ -294,6 +311,32 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
   }
 
   if constexpr (Layout::kMovesRegisters) take_registers<Layout::kConsumerRegisters>();
+  if constexpr (Config::kTokensFirst)
+    consume_tokens_first<Config>(p, base, full, empty, slabs, tiles, first_tile, tile_step, my_tile);
+  else
+    consume_features_first<Config>(p, base, full, empty, slabs, tiles, first_tile, tile_step, my_tile);
+  if constexpr (kShare > 1) {  // no block leaves while others signal its barriers
+    cluster_arrive();
+    cluster_wait();
+  }
+}
+
+// Consumer warpgroups whose operand A is 64 features each.
+template <typename Config, typename TileOf>
+SW_DEVICE void consume_features_first(const GemmParams& p, u32 base, u32 full, u32 empty, int slabs,
+                                      int tiles, int first_tile, int tile_step, const TileOf& my_tile) {
+  using Layout = WgmmaLayout<Config>;
+  using Decoder = typename Config::Decoder;
+  using Output = typename Config::Output;
+  using TokenScale = typename Config::TokenScale;
+  constexpr int kTokens = Config::kTokens;
+  constexpr int kBlocks = Config::kBlocks;
+  constexpr int kStages = Config::kStages;
+  constexpr int kSplit = Config::kSplit;
+  constexpr int kShare = Config::kShare;
+  extern __shared__ __align__(1024) u8 shared[];
+  const int warp = warp_id();
+  const int lane = lane_id();
   const int group = warp / 4;
   const int group_warp = warp & 3;
   const u32 my_words = base + Layout::kWeightOffset + group * kBlocks * Layout::kBlockBytes +
@@ -811,10 +854,8 @@ SW_DEVICE void gemm_wgmma(const TensorMap& x_map, const GemmParams& p) {
       store(tile);
     }
   }
-  if constexpr (kShare > 1) {  // no block leaves while others signal its barriers
-    cluster_arrive();
-    cluster_wait();
-  }
 }
 
 }  // namespace sabrewing::device
+
+#include "wgmma_tokens_first.cuh"

@@ -261,6 +261,11 @@ SW_DEVICE u64 swizzled_operand(u32 low) {
 }
 
 // Four transposed 8x8 matrices of 16-bit elements: lane i gives the address of row i % 8 of matrix i / 8.
+SW_DEVICE void store_matrix_x4(u32 to, u32 a, u32 b, u32 c, u32 d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(a), "r"(b),
+               "r"(c), "r"(d)
+               : "memory");
+}
 SW_DEVICE void store_matrix_trans_x4(u32 to, u32 a, u32 b, u32 c, u32 d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(a),
                "r"(b), "r"(c), "r"(d)

@@ -82,11 +82,11 @@ bool promotes(const KernelShape& shape, const KernelFormats& formats) {
          formats.activation.granularity == formats::ActivationFormat::Granularity::kGroup;
 }
 
-/// Parts of a WGMMA tile's tokens with sums beside the FP32 ones at a time: 2 where both would take more
-/// registers than there are, and no sums go on from stage to stage.
-int halves(const KernelShape& shape, const KernelFormats& formats) {
-  const bool short_runs = formats.scale_after || formats.activation.group > 0 || shape.promote == 128;
-  return formats.weight.swizzled && short_runs && shape.tokens > 192 && shape.tokens % 32 == 0 ? 2 : 1;
+/// Columns of the sums of a WGMMA kernel, and rows for each warpgroup.
+int sum_columns(const KernelShape& shape) { return shape.tokens_first ? 64 * shape.blocks : shape.tokens; }
+
+bool has_short_runs(const KernelShape& shape, const KernelFormats& formats) {
+  return formats.scale_after || formats.activation.group > 0 || shape.promote == 128;
 }
 
 /// The most accumulator registers of a WGMMA kernel: two sets of them with FP32 sums beside, and zero points
@@ -105,20 +105,19 @@ int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
   return formats.scale_after ? 80 : shape.share > 1 ? 96 : 88;
 }
 
-/// Scales of tokens in a stage of the WGMMA kernel for each of them: one per group of columns.
+/// Scales in a stage of the WGMMA kernel of each token: one per group of columns.
 int stage_scales(const KernelShape& shape, const KernelFormats& formats) {
   const auto group = static_cast<int>(formats.activation.group);
   return group > 0 ? shape.depth * formats.weight.slab_k / group : 0;
 }
 
 /// WGMMA with A from registers, or from shared memory by a descriptor. The instruction names every
-/// accumulator register, so its text depends on the number of tokens. `name` adds to the sums; with `first`
-/// it replaces them unless its last argument is set.
-std::string wgmma_function(std::string_view name, bool first, int tokens, const WeightLayout& layout,
-                           Operand activation) {
-  const Operand weight = layout.operand;
-  const int registers = tokens / 2;
-  const bool integers = weight == Operand::kInt8;
+/// accumulator register, so its text depends on the number of columns of B. `name` adds to the sums; with
+/// `first` it replaces them unless its last argument is set.
+std::string wgmma_function(std::string_view name, bool first, int columns, bool in_shared, Operand a_type,
+                           Operand b_type) {
+  const int registers = columns / 2;
+  const bool integers = a_type == Operand::kInt8;
   std::string list, outputs;
   for (int i = 0; i < registers; ++i) {
     list += fmt::format("{}%{}", i > 0 ? ", " : "", i);
@@ -126,28 +125,27 @@ std::string wgmma_function(std::string_view name, bool first, int tokens, const 
   }
   // Scale-d; then the factors of the operands, and for 16-bit ones that the second is not transposed.
   const std::string modes = fmt::format("{}{}{}", first ? "keep" : "1", integers ? "" : ", 1, 1",
-                                        operand_bytes(weight) == 2 ? ", 0" : "");
-  const int words = layout.swizzled ? 1 : 4;  // of A's operand
-  const std::string a = layout.swizzled ? fmt::format("%{}", registers)
-                                        : fmt::format("{{%{}, %{}, %{}, %{}}}", registers, registers + 1,
-                                                      registers + 2, registers + 3);
+                                        operand_bytes(a_type) == 2 ? ", 0" : "");
+  const int words = in_shared ? 1 : 4;  // of A's operand
+  const std::string a = in_shared ? fmt::format("%{}", registers)
+                                  : fmt::format("{{%{}, %{}, %{}, %{}}}", registers, registers + 1,
+                                                registers + 2, registers + 3);
   const std::string predicate =
       first ? fmt::format("{{ .reg .pred keep; setp.ne.b32 keep, %{}, 0; ", registers + words + 1) : "";
   return fmt::format(
-      "  SW_DEVICE static void {name}({sum} (&d)[{registers}], {a_type}, u64 b{parameter}) {{\n"
-      "    asm volatile(\"{predicate}wgmma.mma_async.sync.aligned.m64n{tokens}k{columns}.{sum_type}."
-      "{weight}.{activation} {{{list}}}, {a}, %{b}, {modes};{end}\"\n"
+      "  SW_DEVICE static void {name}({sum} (&d)[{registers}], {a_parameter}, u64 b{parameter}) {{\n"
+      "    asm volatile(\"{predicate}wgmma.mma_async.sync.aligned.m64n{columns}k{depth}.{sum_type}."
+      "{a_element}.{b_element} {{{list}}}, {a}, %{b}, {modes};{end}\"\n"
       "      : {outputs}\n      : {a_words}, \"l\"(b){argument});\n  }}\n",
       fmt::arg("name", name), fmt::arg("sum", integers ? "int" : "float"), fmt::arg("registers", registers),
-      fmt::arg("a_type", layout.swizzled ? "u64 a" : "const u32 (&a)[4]"),
+      fmt::arg("a_parameter", in_shared ? "u64 a" : "const u32 (&a)[4]"),
       fmt::arg("parameter", first ? ", int keep" : ""), fmt::arg("predicate", predicate),
-      fmt::arg("tokens", tokens), fmt::arg("columns", 32 / operand_bytes(weight)),
-      fmt::arg("sum_type", integers ? "s32" : "f32"), fmt::arg("weight", instruction_type(weight)),
-      fmt::arg("activation", instruction_type(activation)), fmt::arg("list", list), fmt::arg("a", a),
+      fmt::arg("columns", columns), fmt::arg("depth", 32 / operand_bytes(a_type)),
+      fmt::arg("sum_type", integers ? "s32" : "f32"), fmt::arg("a_element", instruction_type(a_type)),
+      fmt::arg("b_element", instruction_type(b_type)), fmt::arg("list", list), fmt::arg("a", a),
       fmt::arg("b", registers + words), fmt::arg("modes", modes), fmt::arg("end", first ? " }" : ""),
       fmt::arg("outputs", outputs),
-      fmt::arg("a_words",
-               layout.swizzled ? "\"l\"(a)" : "\"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3])"),
+      fmt::arg("a_words", in_shared ? "\"l\"(a)" : "\"r\"(a[0]), \"r\"(a[1]), \"r\"(a[2]), \"r\"(a[3])"),
       fmt::arg("argument", first ? ", \"r\"(keep)" : ""));
 }
 
@@ -161,10 +159,17 @@ int KernelShape::threads() const {
 std::string KernelShape::to_string() const {
   const std::string promoted = promote > 0 ? fmt::format(" p{}", promote) : "";
   if (family == Family::kWgmma)
-    return fmt::format("wgmma {}x{} b{} s{} d{} k{} r{}{}{}", tokens, features(), blocks, stages, depth,
-                       split, resident, share > 1 ? fmt::format(" c{}", share) : "", promoted);
+    return fmt::format("wgmma {}x{}{} b{} s{} d{} k{} r{}{}{}", tokens, features(), tokens_first ? " t" : "",
+                       blocks, stages, depth, split, resident, share > 1 ? fmt::format(" c{}", share) : "",
+                       promoted);
   return fmt::format("mma {}x{} w{} a{} k{} r{}{}", tokens, features(), groups, stages, split, resident,
                      promoted);
+}
+
+int halves(const KernelShape& shape, const KernelFormats& formats) {
+  const int columns = sum_columns(shape);
+  return formats.weight.swizzled && has_short_runs(shape, formats) && columns > 192 && columns % 32 == 0 ? 2
+                                                                                                         : 1;
 }
 
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
@@ -185,12 +190,23 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
       return Feasibility::no(fmt::format("{} tokens: 8, or a multiple of 16 up to 256", shape.tokens));
     if (shape.depth * layout.slab_k * bytes_per_element > 256)
       return Feasibility::no("a stage holds at most 256 bytes of a token");
-    const int accumulators = shape.tokens / 2 * shape.blocks;
+    const int accumulators = shape.tokens_first ? 32 * shape.blocks : shape.tokens / 2 * shape.blocks;
     if (accumulators > most_accumulators(shape, formats))
       return Feasibility::no(fmt::format("{} accumulators do not fit", accumulators));
     if (stage_scales(shape, formats) * shape.tokens > 512)
       return Feasibility::no("a producer's registers hold at most 512 token scales of a stage");
-    if (promotes(shape, formats) && (shape.blocks > 1 || shape.groups > 2 || shape.resident > 1))
+    if (shape.tokens_first) {
+      if (!layout.swizzled) return Feasibility::no("tokens come first beside weights that are operands");
+      if (shape.tokens != 64 * shape.groups || shape.split > 1 || shape.depth * layout.slab_k > 128)
+        return Feasibility::no(
+            "where tokens come first, a warpgroup has 64, stages 128 columns, and K is whole");
+      if (!has_short_runs(shape, formats))
+        return Feasibility::no("where tokens come first, FP32 takes the sums of each 128 columns");
+      if (formats.scale_after && (!layout.block_scales || formats.activation.group != layout.segment))
+        return Feasibility::no("where tokens come first, 64 features have one scale of the sums");
+    }
+    if (promotes(shape, formats) &&
+        ((shape.blocks > 1 && !shape.tokens_first) || shape.groups > 2 || shape.resident > 1))
       return Feasibility::no(
           "kernels with FP32 sums beside the instruction's take one block in up to two groups");
     if (shape.share > 1 && (shape.split > 1 || shape.resident > 1 || shape.tokens % (8 * shape.share) != 0 ||
@@ -231,15 +247,18 @@ Feasibility can_launch(const KernelShape& shape, const KernelFormats& formats, s
 int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int rows, int slabs) {
   const WeightLayout& layout = formats.weight;
   if (shape.family == Family::kWgmma) {
-    const int row_blocks = shape.blocks * shape.groups;
+    const int row_blocks = shape.features() / 64;
     const int slab = static_cast<int>(layout.slab_bytes());
-    const int slot = layout.swizzled ? (slab + 1023) / 1024 * 1024 : slab;  // operands are aligned
+    const int slot = shape.tokens_first ? 64 * layout.slab_k
+                     : layout.swizzled  ? (slab + 1023) / 1024 * 1024  // operands are aligned
+                                        : slab;
+    const int block_scales = shape.tokens_first && formats.scale_after ? (row_blocks + 3) / 4 * 4 : 0;
     const int stage =
         shape.depth * (layout.slab_k * operand_bytes(layout.operand) * shape.tokens + row_blocks * slot) +
-        4 * stage_scales(shape, formats) * shape.tokens;
+        4 * stage_scales(shape, formats) * (shape.tokens + block_scales);
     const bool transposes = shape.split == 1 && formats.output != DType::kF32;
-    const int ring = shape.stages * (stage + 16) +
-                     (transposes ? 4 * shape.groups * 512 * std::clamp(shape.tokens / 16, 1, 2) : 0);
+    const int scratch = shape.tokens_first ? 2048 : 512 * std::clamp(shape.tokens / 16, 1, 2);  // of a warp
+    const int ring = shape.stages * (stage + 16) + (transposes ? 4 * shape.groups * scratch : 0);
     const int partial = shape.split > 1 ? shape.tokens * (64 * row_blocks + 4) * 4 : 0;
     return std::max(ring, partial);
   }
@@ -263,13 +282,19 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
   const std::string token_scale = token_scale_type(formats.activation);
   std::string text;
   if (shape.family == Family::kWgmma) {
+    const Operand a = shape.tokens_first ? activation : formats.weight.operand;
+    const Operand b = shape.tokens_first ? formats.weight.operand : activation;
+    const auto function = [&](std::string_view name, bool first) {
+      return wgmma_function(name, first, sum_columns(shape) / halves(shape, formats), formats.weight.swizzled,
+                            a, b);
+    };
     text = fmt::format(
         "#include \"gemm_wgmma.cuh\"\n"
         "using namespace sabrewing::device;\n"
         "struct Config {{\n"
         "  static constexpr int kTokens = {}, kBlocks = {}, kGroups = {}, kStages = {}, kDepth = {};\n"
         "  static constexpr int kHalves = {}, kSplit = {}, kShare = {}, kPromote = {};\n"
-        "  static constexpr bool kEveryLaneArrives = {};\n"
+        "  static constexpr bool kTokensFirst = {}, kEveryLaneArrives = {};\n"
         "  using Decoder = {};\n  using TokenScale = {};\n  using Output = {};\n  using Sum = {};\n{}{}}};\n"
         "static_assert(WgmmaLayout<Config>::kBytes == {});\n"
         "extern \"C\" __global__ void __launch_bounds__(WgmmaLayout<Config>::kThreads, {}) "
@@ -277,11 +302,10 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
         "    const __grid_constant__ TensorMap x_map, const __grid_constant__ GemmParams params) {{\n"
         "  gemm_wgmma<Config>(x_map, params);\n}}\n",
         shape.tokens, shape.blocks, shape.groups, shape.stages, shape.depth, halves(shape, formats),
-        shape.split, shape.share, shape.promote, formats.race_checkable, decoder, token_scale,
-        output_type(formats.output), formats.weight.operand == Operand::kInt8 ? "int" : "float",
-        wgmma_function("mma", false, shape.tokens / halves(shape, formats), formats.weight, activation),
-        wgmma_function("mma_first", true, shape.tokens / halves(shape, formats), formats.weight, activation),
-        shared_bytes(shape, formats, shape.tokens, 1), shape.resident);
+        shape.split, shape.share, shape.promote, shape.tokens_first, formats.race_checkable, decoder,
+        token_scale, output_type(formats.output), formats.weight.operand == Operand::kInt8 ? "int" : "float",
+        function("mma", false), function("mma_first", true), shared_bytes(shape, formats, shape.tokens, 1),
+        shape.resident);
   } else {
     text = fmt::format(
         "#include \"gemm_mma.cuh\"\n"

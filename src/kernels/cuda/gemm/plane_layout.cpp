@@ -125,8 +125,7 @@ std::string decoder_name(const WeightFormat& format, const WeightLayout& layout)
   std::string scale = layout.scales == Scales::kFactor   ? "NoScale"
                       : layout.scales == Scales::kBefore ? "ScaleBefore"
                                                          : scale_name(layout.stored_scale);
-  if (layout.scales == Scales::kAfter && format.block.n > 0 && format.block.n % 64 == 0)
-    scale = fmt::format("BlockScale<{}>", scale);
+  if (layout.block_scales) scale = fmt::format("BlockScale<{}>", scale);
   const char* zeros = format.zero_point == ZeroPoint::kNone      ? "kNone"
                       : format.zero_point == ZeroPoint::kInteger ? "kInteger"
                                                                  : "kFloat";
@@ -330,6 +329,7 @@ WeightLayout plane_layout(const WeightFormat& format, Operand operand, Accuracy 
     else
       layout.ledger = is_doubled(layout, format.element) ? kDoubled : bias(type) - bias(format.element);
   }
+  layout.block_scales = layout.scales == Scales::kAfter && format.block.n > 0 && format.block.n % 64 == 0;
   (layout.scales == Scales::kAfter ? layout.decoder_after : layout.decoder) = decoder_name(format, layout);
   return layout;
 }

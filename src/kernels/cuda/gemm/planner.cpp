@@ -31,7 +31,7 @@ struct WidthConstants {
 constexpr WidthConstants kWide = {82, 0.23, 234, 32, 65, 0.41};
 constexpr WidthConstants kFp8 = {60, 0.9, 165, 185, 157, 0.15};
 constexpr WidthConstants kInt8 = {60, 0.9, 165, 20, 107, 0.15};
-constexpr double kDecodeBytes = 35;  // instead of `decode` for 8-bit codes beside 8-bit operands
+constexpr double kSharedBytes = 128;  // that a multiprocessor reads and writes in a cycle
 constexpr double kClockGhz = 1.85;
 constexpr double kMemoryTbPerS = 4.2;
 constexpr double kTensorTflops = 800;
@@ -114,6 +114,14 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
       }
     }
   }
+  // Two warpgroups of 64 tokens each, where every token has scales along K.
+  if (problem.formats.weight.swizzled && problem.formats.activation.group > 0 && problem.m > 64)
+    for (const int blocks : {2, 3, 4})
+      for (const int share : {1, 2}) {
+        KernelShape shape{Family::kWgmma, 128, blocks, 2, 0, 1, 1, 1, promoted(problem), share, true};
+        shape.stages = ring_stages(device, shape, problem.formats, 1);
+        if (shape.stages > 0 && (share == 1 || problem.n > shape.features())) shapes.push_back(shape);
+      }
   return shapes;
 }
 
@@ -202,14 +210,25 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
     const double at_once = clusters_at_once(device, shape.split);
     const bool shared = shape.resident == 2 && tiles > at_once;
     const double waves = ceil_ratio(tiles, at_once * (shared ? 2 : 1));
-    const double strips = shape.blocks * shape.groups;
-    const double mma = element * strips * 4 * std::max(shape.tokens / 2.0, 16.0);
-    const bool bytes = element < 1 && problem.formats.weight.words == 8;
-    const double decode = strips * (bytes ? kDecodeBytes : width.decode);
+    const double strips = shape.tokens_first ? shape.groups : shape.blocks * shape.groups;
+    const double columns = shape.tokens_first ? shape.features() : shape.tokens;
+    const double mma = element * strips * 4 * std::max(columns / 2.0, 16.0);
     const double run = run_columns(shape, problem.formats);
-    const double promote = run > 0 ? (kRunCycles + kPromoteCycles * strips * shape.tokens / 2) * 64 / run : 0;
-    const double step = (std::max(mma, decode) + width.overlap_loss * std::min(mma, decode) + promote +
-                         width.slab * 64 / (shape.depth * problem.formats.weight.slab_k)) *
+    double work;
+    if (problem.formats.weight.swizzled) {
+      // Two instructions read their operands, and the next ones are written; sums are added beside them.
+      const bool scaled = problem.formats.activation.group > 0 && !shape.tokens_first;
+      const double scale_reads = scaled ? shape.tokens / 8.0 * 4 * 64 / run : 0;
+      const double reads =
+          strips * (2 * (halves(shape, problem.formats) * 64 + columns) * 32 + scale_reads * kSharedBytes);
+      work = std::max(mma, (reads + (shape.tokens + shape.features()) * 64) / kSharedBytes);
+    } else {
+      const double decode = strips * width.decode;
+      const double promote =
+          run > 0 ? (kRunCycles + kPromoteCycles * strips * shape.tokens / 2) * 64 / run : 0;
+      work = std::max(mma, decode) + width.overlap_loss * std::min(mma, decode) + promote;
+    }
+    const double step = (work + width.slab * 64 / (shape.depth * problem.formats.weight.slab_k)) *
                         (shape.stages == 3 ? kShortRing : 1) * (shape.blocks == 2 ? kTwoBlocks : 1);
     const double compute =
         ceil_ratio(k / 64, shape.split) * step * (shared ? kSharedSlowdown : 1) / kClockGhz * 1e-3;

@@ -45,7 +45,8 @@ struct WeightLayout {
   int segment = 0;  ///< kPlanes: columns per stored scale or zero point, a divisor of `slab_k`; 0: none
   Scales scales = Scales::kFactor;
   formats::ElementType stored_scale = formats::kFP32;  ///< in the slabs
-  bool zero_after = false;  ///< float zero points go onto FP32 sums with the scales
+  bool zero_after = false;    ///< float zero points go onto FP32 sums with the scales
+  bool block_scales = false;  ///< onto FP32 sums, the same for 64 features
   /// kPlanes: a code is the operand. The weights of a slab are 64 rows of 128 bytes, whose 16-byte parts are
   /// exchanged as the 128-byte swizzle of Hopper's shared memory operands has them: part i of row r is in
   /// place i ^ (r % 8).

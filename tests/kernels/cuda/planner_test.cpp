@@ -91,13 +91,13 @@ TEST(CostModel, ShorterRunsOfEightBitSumsCostMore) {
   double last = 0;
   for (const int promote : {0, 512, 256, 128}) {
     shape.promote = promote;
-    const double us = predict_us(h200(), problem_of("fp8row", "fp8", 8192, 4096, promote), shape);
+    const double us = predict_us(h200(), problem_of("int4row", "fp8", 8192, 4096, promote), shape);
     EXPECT_GT(us, 1.02 * last) << promote;
     last = us;
   }
   // Groups of the activations end runs too.
   shape.promote = 512;
-  EXPECT_GT(predict_us(h200(), problem_of("fp8row", "fp8g128", 8192, 4096, 512), shape), 0.999 * last);
+  EXPECT_GT(predict_us(h200(), problem_of("int4row", "fp8g128", 8192, 4096, 512), shape), 0.999 * last);
 }
 
 TEST(CostModel, EightBitOperandsTakeLessAtLargeM) {

@@ -92,7 +92,10 @@ struct WgmmaLayout {
   static constexpr int kScratch =
       Config::kSplit == 1 && kIs16Bit<typename Config::Output> ? 4 * Config::kGroups * kWarpScratch : 0;
   static constexpr int kPartial = Config::kSplit > 1 ? Config::kTokens*(kRows + 4) * 4 : 0;
-  static constexpr int kRing = kScratchOffset + kScratch;
+  // Where tokens come first, each warpgroup's factors of its features.
+  static constexpr int kFactorOffset = kScratchOffset + kScratch;
+  static constexpr int kFactors = Config::kTokensFirst ? Config::kGroups * kRows * 8 : 0;
+  static constexpr int kRing = kFactorOffset + kFactors;
   static constexpr int kBytes = kRing > kPartial ? kRing : kPartial;
 };
 

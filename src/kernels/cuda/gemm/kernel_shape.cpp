@@ -82,9 +82,6 @@ bool promotes(const KernelShape& shape, const KernelFormats& formats) {
          formats.activation.granularity == formats::ActivationFormat::Granularity::kGroup;
 }
 
-/// Columns of the sums of a WGMMA kernel, and rows for each warpgroup.
-int sum_columns(const KernelShape& shape) { return shape.tokens_first ? 64 * shape.blocks : shape.tokens; }
-
 bool has_short_runs(const KernelShape& shape, const KernelFormats& formats) {
   return formats.scale_after || formats.activation.group > 0 || shape.promote == 128;
 }
@@ -167,7 +164,8 @@ std::string KernelShape::to_string() const {
 }
 
 int halves(const KernelShape& shape, const KernelFormats& formats) {
-  const int columns = sum_columns(shape);
+  if (shape.tokens_first) return shape.tokens / (64 * shape.groups);
+  const int columns = shape.tokens;
   return formats.weight.swizzled && has_short_runs(shape, formats) && columns > 192 && columns % 32 == 0 ? 2
                                                                                                          : 1;
 }
@@ -190,16 +188,18 @@ Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,
       return Feasibility::no(fmt::format("{} tokens: 8, or a multiple of 16 up to 256", shape.tokens));
     if (shape.depth * layout.slab_k * bytes_per_element > 256)
       return Feasibility::no("a stage holds at most 256 bytes of a token");
-    const int accumulators = shape.tokens_first ? 32 * shape.blocks : shape.tokens / 2 * shape.blocks;
+    const int accumulators =
+        shape.tokens_first ? 32 * shape.blocks * halves(shape, formats) : shape.tokens / 2 * shape.blocks;
     if (accumulators > most_accumulators(shape, formats))
       return Feasibility::no(fmt::format("{} accumulators do not fit", accumulators));
     if (stage_scales(shape, formats) * shape.tokens > 512)
       return Feasibility::no("a producer's registers hold at most 512 token scales of a stage");
     if (shape.tokens_first) {
       if (!layout.swizzled) return Feasibility::no("tokens come first beside weights that are operands");
-      if (shape.tokens != 64 * shape.groups || shape.split > 1 || shape.depth * layout.slab_k > 128)
+      if (shape.tokens % (64 * shape.groups) != 0 || halves(shape, formats) > 2 || shape.split > 1 ||
+          shape.depth * layout.slab_k > 128)
         return Feasibility::no(
-            "where tokens come first, a warpgroup has 64, stages 128 columns, and K is whole");
+            "where tokens come first, a warpgroup has 64 or 128, stages 128 columns, and K is whole");
       if (!has_short_runs(shape, formats))
         return Feasibility::no("where tokens come first, FP32 takes the sums of each 128 columns");
       if (formats.scale_after && (!layout.block_scales || formats.activation.group != layout.segment))
@@ -258,7 +258,8 @@ int shared_bytes(const KernelShape& shape, const KernelFormats& formats, int row
         4 * stage_scales(shape, formats) * (shape.tokens + block_scales);
     const bool transposes = shape.split == 1 && formats.output != DType::kF32;
     const int scratch = shape.tokens_first ? 2048 : 512 * std::clamp(shape.tokens / 16, 1, 2);  // of a warp
-    const int ring = shape.stages * (stage + 16) + (transposes ? 4 * shape.groups * scratch : 0);
+    const int ring = shape.stages * (stage + 16) + (transposes ? 4 * shape.groups * scratch : 0) +
+                     (shape.tokens_first ? 8 * shape.groups * shape.features() : 0);
     const int partial = shape.split > 1 ? shape.tokens * (64 * row_blocks + 4) * 4 : 0;
     return std::max(ring, partial);
   }
@@ -285,8 +286,8 @@ jit::KernelSource kernel_source(const KernelShape& shape, const KernelFormats& f
     const Operand a = shape.tokens_first ? activation : formats.weight.operand;
     const Operand b = shape.tokens_first ? formats.weight.operand : activation;
     const auto function = [&](std::string_view name, bool first) {
-      return wgmma_function(name, first, sum_columns(shape) / halves(shape, formats), formats.weight.swizzled,
-                            a, b);
+      const int columns = shape.tokens_first ? shape.features() : shape.tokens / halves(shape, formats);
+      return wgmma_function(name, first, columns, formats.weight.swizzled, a, b);
     };
     text = fmt::format(
         "#include \"gemm_wgmma.cuh\"\n"

@@ -25,14 +25,14 @@ struct KernelShape {
   int depth = 1;     ///< kWgmma: slabs in a stage
   int promote = 0;   ///< columns whose sums the instruction keeps before FP32 takes them; 0: all
   int share = 1;     ///< kWgmma: blocks of a cluster along the features that load their tokens together
-  /// kWgmma: operand A is 64 tokens for each of `groups`, operand B all `blocks` of 64 features.
+  /// kWgmma: operand A is 64 tokens of a part of them, operand B all `blocks` of 64 features.
   bool tokens_first = false;
 
   int features() const {
     return family == Family::kWgmma ? 64 * blocks * (tokens_first ? 1 : groups) : 16 * blocks;
   }
   int threads() const;
-  /// "wgmma 64x128 b1 s6 d1 k2 r1", "wgmma 128x256 t b4 s4 d1 k1 r1 p128", "mma 8x16 w8 a8 k1 r2"
+  /// "wgmma 64x128 b1 s6 d1 k2 r1", "wgmma 256x128 t b2 s4 d1 k1 r1 p128", "mma 8x16 w8 a8 k1 r2"
   std::string to_string() const;
   bool operator==(const KernelShape&) const = default;
 };
@@ -47,8 +47,8 @@ struct KernelFormats {
       false;  ///< compute-sanitizer's racecheck sees no order behind one lane's arrival for a warp
 };
 
-/// Parts of a WGMMA kernel's columns of sums (its tokens, or features) with sums beside the FP32 ones at a
-/// time: 2 where both would take more registers than there are, and no sums go on from stage to stage.
+/// Parts of a WGMMA kernel's tokens with sums beside the FP32 ones at a time: 2 where both would take more
+/// registers than there are, and no sums go on from stage to stage.
 int halves(const KernelShape& shape, const KernelFormats& formats);
 
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,

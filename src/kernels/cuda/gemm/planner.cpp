@@ -114,11 +114,11 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
       }
     }
   }
-  // Two warpgroups of 64 tokens each, where every token has scales along K.
+  // Two warpgroups of 64 or 128 tokens each, where every token has scales along K.
   if (problem.formats.weight.swizzled && problem.formats.activation.group > 0 && problem.m > 64)
-    for (const int blocks : {2, 3, 4})
+    for (const auto& [tokens, blocks] : {std::pair{128, 1}, {128, 2}, {128, 3}, {256, 1}, {256, 2}})
       for (const int share : {1, 2}) {
-        KernelShape shape{Family::kWgmma, 128, blocks, 2, 0, 1, 1, 1, promoted(problem), share, true};
+        KernelShape shape{Family::kWgmma, tokens, blocks, 2, 0, 1, 1, 1, promoted(problem), share, true};
         shape.stages = ring_stages(device, shape, problem.formats, 1);
         if (shape.stages > 0 && (share == 1 || problem.n > shape.features())) shapes.push_back(shape);
       }
@@ -210,8 +210,9 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
     const double at_once = clusters_at_once(device, shape.split);
     const bool shared = shape.resident == 2 && tiles > at_once;
     const double waves = ceil_ratio(tiles, at_once * (shared ? 2 : 1));
-    const double strips = shape.tokens_first ? shape.groups : shape.blocks * shape.groups;
+    const double strips = shape.tokens_first ? shape.tokens / 64.0 : shape.blocks * shape.groups;
     const double columns = shape.tokens_first ? shape.features() : shape.tokens;
+    const int rereads = shape.tokens_first ? 1 : halves(shape, problem.formats);
     const double mma = element * strips * 4 * std::max(columns / 2.0, 16.0);
     const double run = run_columns(shape, problem.formats);
     double work;
@@ -219,8 +220,7 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
       // Two instructions read their operands, and the next ones are written; sums are added beside them.
       const bool scaled = problem.formats.activation.group > 0 && !shape.tokens_first;
       const double scale_reads = scaled ? shape.tokens / 8.0 * 4 * 64 / run : 0;
-      const double reads =
-          strips * (2 * (halves(shape, problem.formats) * 64 + columns) * 32 + scale_reads * kSharedBytes);
+      const double reads = strips * (2 * (rereads * 64 + columns) * 32 + scale_reads * kSharedBytes);
       work = std::max(mma, (reads + (shape.tokens + shape.features()) * 64) / kSharedBytes);
     } else {
       const double decode = strips * width.decode;

@@ -21,11 +21,18 @@ TEST(CoveringSet, CompilesForHopperWithoutSpillsOrWarnings) {
     const bool fp8 = layout.operand == Operand::kE4M3 || layout.operand == Operand::kE5M2;
     std::vector<KernelShape> shapes{{Family::kWgmma, 128, 1, 2, 3, 1, 1, 1},
                                     {Family::kMma, 16, 4, 2, 2, 2, 1, 1}};
-    if (layout.swizzled)
-      for (const int tokens : {192, 256}) shapes.push_back({Family::kWgmma, tokens, 1, 2, 3, 1, 1, 1});
+    const auto promoted = [&](KernelShape shape) {
+      const bool often = shape.family == Family::kMma || shape.tokens == 256;
+      shape.promote = fp8 ? often ? 128 : 512 : 0;
+      return shape;
+    };
+    if (operand_bytes(layout.operand) == 1)  // two sets of sums
+      for (const int tokens : {192, 256}) {
+        const KernelShape shape{Family::kWgmma, tokens, 1, 2, 3, 1, 1, 1};
+        if (layout.swizzled || can_generate(promoted(shape), formats, architecture)) shapes.push_back(shape);
+      }
     for (KernelShape shape : shapes) {
-      shape.promote = fp8 ? 512 : 0;
-      if (fp8 && (shape.family == Family::kMma || shape.tokens == 256)) shape.promote = 128;
+      shape = promoted(shape);
       while (shape.tokens > 32 && !can_generate(shape, formats, architecture)) shape.tokens /= 2;
       sources.push_back(kernel_source(shape, formats, architecture));
     }

@@ -82,6 +82,16 @@ std::vector<Case> cases() {
   add("group_int8", {Family::kWgmma, 96, 1, 2, 3, 1, 1, 2}, "int6:g128:fp32", "int8g128", "sm_90a",
       DType::kBF16);
   fp8 = {Family::kWgmma, 64, 1, 2, 3, 4, 1, 2, 256};
+  for (const std::string activation : {"fp8", "fp8g128"}) {
+    add("halves_mxfp4_" + activation, {Family::kWgmma, 256, 1, 2, 4, 1, 1, 1, 128, 2}, "mxfp4", activation,
+        "sm_90a", DType::kBF16);
+    add("halves_int4_" + activation, {Family::kWgmma, 256, 1, 2, 4, 1, 1, 1, 128, 2}, "int4:g128:bf16",
+        activation, "sm_90a", DType::kF32);
+  }
+  add("halves_int6_int8", {Family::kWgmma, 224, 1, 2, 4, 1, 1, 1}, "int6:g128:fp32", "int8", "sm_90a",
+      DType::kBF16);
+  add("deep_halves_fp8", {Family::kWgmma, 192, 1, 2, 3, 1, 1, 2, 128}, "int4:g128:bf16", "fp8", "sm_90a",
+      DType::kBF16);
   add("shared_fp8", {Family::kWgmma, 128, 1, 2, 4, 1, 1, 1, 512, 2}, "fp8row", "fp8", "sm_90a", DType::kBF16);
   add("shared_int4", {Family::kWgmma, 128, 2, 2, 4, 1, 1, 1, 0, 2}, "int4g128", "bf16", "sm_90a",
       DType::kBF16);

@@ -24,7 +24,8 @@
 //
 // Scales of FP32 sums (groups of the weight, of the activations) and sums that must be promoted need a second
 // set of accumulators: a run of columns is summed there, and added while the next run is decoded. With
-// kHalves of 2 that set is of half of the tokens, whose runs alternate with those of the other half.
+// kHalves of 2 that set is of half of the tokens, whose runs alternate with those of the other half;
+// fragments are decoded once for both.
 
 #include "gemm.cuh"
 
@@ -368,21 +369,22 @@ SW_DEVICE void consume_features_first(const GemmParams& p, u32 base, u32 full, u
   constexpr bool kLongRuns = kRunStages > 1;
   constexpr int kLongStages = kLongRuns ? kRunStages : 1;
   static_assert(!kLongRuns || TokenScale::kColumns == 0);
+  constexpr int kHalves = Config::kHalves;
   // Two warpgroups with decoded weights whose runs are one box take turns: one's run multiplies while the
   // other adds its last one and decodes. The tensor core shares itself out between both, so that left alone
   // they would end, and wait, together.
-  constexpr bool kTakesTurns =
-      !kFromShared && TokenScale::kColumns > 0 && kRun == 4 && Config::kGroups == 2 && kTokens >= 64;
+  constexpr bool kTakesTurns = !kFromShared && kHalves == 1 && TokenScale::kColumns > 0 && kRun == 4 &&
+                               Config::kGroups == 2 && kTokens >= 64;
   constexpr int kBatch = kFromShared && kRun < 4 ? kRun : kFromShared || kTakesTurns ? 4 : 2;
   constexpr bool kShortRuns = kPromotes && !kLongRuns;
   // A run is added when the next one begins.
   constexpr bool kAddsLater = kFromShared || kRun > 1;
   // Registers do not hold the scales of so many tokens.
-  constexpr bool kReadsScalesLate = kFromShared && kTokens > 128;
+  constexpr bool kReadsScalesLate = (kFromShared || kHalves > 1) && kTokens > 128;
 
   float acc[kBlocks][kTokens / 2] = {};
-  constexpr int kHalves = Config::kHalves;
-  static_assert(kHalves == 1 || (kFromShared && kShortRuns && kRun <= 4));
+  static_assert(kHalves == 1 || (kFromShared && kShortRuns && kRun <= 4) ||
+                (kTwoBlocks && kShortRuns && kRun == 4 && !Decoder::kZeroAfter));
   constexpr int kRunTokens = kTokens / kHalves;
   Sum part[kBlocks][kRunTokens / 2];
   u32 words[kBlocks][kWords];
@@ -632,10 +634,11 @@ SW_DEVICE void consume_features_first(const GemmParams& p, u32 base, u32 full, u
 
     prefetch_scales(tile);
     constexpr bool kAlternates = Layout::kBoxes % 2 == 0;
+    constexpr int kFirstBlocks = kHalves > 1 ? 1 : kBoxBlocks;  // of a box, loaded before it
     if constexpr (!kFromShared) {
       barrier_wait(full + stage * 8, parity);
 #pragma unroll
-      for (int block = 0; block < kBoxBlocks; ++block) load_words(stage, 0, block, words);
+      for (int block = 0; block < kFirstBlocks; ++block) load_words(stage, 0, block, words);
       load_scales(stage, 0, scales);
       if constexpr (kTakesTurns && kAlternates) decode_batch(words, scales, 0, fragment[0]);
     }
@@ -757,6 +760,31 @@ SW_DEVICE void consume_features_first(const GemmParams& p, u32 base, u32 full, u
           // The other's products follow these without a gap when they are issued before these end.
           wgmma_wait<1>();
           if (group == 0 || has_next || index + tile_step < tiles) give_turn(1 - group);
+        } else if constexpr (kHalves > 1) {
+          // A batch is decoded once its registers' last instructions, of the second half, have ended; the
+          // other warpgroup's products run beside that.
+          wgmma_wait<1>();
+          decode_batch(words, scales, 0, fragment[0]);
+#pragma unroll
+          for (int half = 0; half < kHalves; ++half) {
+            start_run(0, half);
+            if (half == 0 && box == 0 && slab > 0) release(stage_before(stage));
+#pragma unroll
+            for (int q = 0; q < 2; ++q) {
+              if (half == 0 && q == 0) load_words(stage, box, 1, words);
+              if (half == 0 && q == 1) decode_batch(words, scales, 1, fragment[1]);
+              wgmma_fence();
+#pragma unroll
+              for (int i = 0; i < kBatch; ++i)
+                multiply(q * kBatch + i, half, fragment[q][i], q == 0 && i == 0, 0);
+              wgmma_commit();
+            }
+          }
+          if (has_next) {
+            if (box + 1 == Layout::kBoxes) barrier_wait(full + next_stage * 8, next_parity);
+            load_words(from_stage, from_box, 0, words);
+            load_scales(from_stage, from_box, scales);
+          }
         } else {
 #pragma unroll
           for (int q = 0; q < 4 / kBatch; ++q) {

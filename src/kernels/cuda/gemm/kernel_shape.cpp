@@ -94,6 +94,7 @@ int most_accumulators(const KernelShape& shape, const KernelFormats& formats) {
     return !promotes(shape, formats) ? 160 : halves(shape, formats) == 2 ? 128 : 96;
   if (!promotes(shape, formats)) return 160;
   if (formats.weight.zero_after) return 16;
+  if (halves(shape, formats) == 2) return 128;
   const bool segments = formats.weight.segment > 0 && formats.weight.segment < 128;
   const bool integers = formats.weight.operand == Operand::kInt8;
   const bool grouped = formats.activation.group > 0;
@@ -165,9 +166,14 @@ std::string KernelShape::to_string() const {
 
 int halves(const KernelShape& shape, const KernelFormats& formats) {
   if (shape.tokens_first) return shape.tokens / (64 * shape.groups);
-  const int columns = shape.tokens;
-  return formats.weight.swizzled && has_short_runs(shape, formats) && columns > 192 && columns % 32 == 0 ? 2
-                                                                                                         : 1;
+  const WeightLayout& weight = formats.weight;
+  const bool segments = formats.scale_after && weight.segment > 0 && weight.segment < 128;
+  const bool grouped = formats.activation.group > 0 && formats.activation.group < 128;
+  const bool whole_boxes = operand_bytes(weight.operand) == 1 && !segments && !grouped;
+  const bool can_halve = weight.swizzled
+                             ? shape.tokens > 192
+                             : whole_boxes && !weight.zero_after && shape.tokens >= 192 && shape.split == 1;
+  return can_halve && has_short_runs(shape, formats) && shape.tokens % 32 == 0 ? 2 : 1;
 }
 
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,

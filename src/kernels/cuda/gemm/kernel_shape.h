@@ -48,7 +48,8 @@ struct KernelFormats {
 };
 
 /// Parts of a WGMMA kernel's tokens with sums beside the FP32 ones at a time: 2 where both would take more
-/// registers than there are, and no sums go on from stage to stage.
+/// registers than there are, and no sums go on from stage to stage. Weights that are decoded have fragments
+/// of 128 columns for both parts.
 int halves(const KernelShape& shape, const KernelFormats& formats);
 
 Feasibility can_generate(const KernelShape& shape, const KernelFormats& formats,

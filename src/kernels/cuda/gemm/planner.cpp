@@ -91,8 +91,7 @@ std::vector<KernelShape> wgmma_shapes(const DeviceModel& device, const GemmProbl
   for (const int tokens : {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256}) {
     if (tokens > 16 && tokens - 16 >= problem.m) continue;
     // Sums of so many tokens go beside FP32 ones by halves, in short runs.
-    const bool short_runs = problem.formats.weight.swizzled && tokens > 192;
-    const int promote = short_runs ? std::min(promoted(problem), 128) : promoted(problem);
+    const int promote = tokens > 192 ? std::min(promoted(problem), 128) : promoted(problem);
     for (const auto& [blocks, groups] : {std::pair{1, 2}, {2, 2}, {1, 1}, {2, 1}, {1, 3}, {1, 4}}) {
       if (blocks * tokens > 256 || (groups != 2 && tokens > 64)) continue;
       for (const int split : {1, 2, 4, 8}) {
@@ -224,8 +223,9 @@ double predict_us(const DeviceModel& device, const GemmProblem& problem, const K
       work = std::max(mma, (reads + (shape.tokens + shape.features()) * 64) / kSharedBytes);
     } else {
       const double decode = strips * width.decode;
+      const double parts = shape.tokens > 192 ? 2 : 1;  // of the tokens, whose sums are added apart
       const double promote =
-          run > 0 ? (kRunCycles + kPromoteCycles * strips * shape.tokens / 2) * 64 / run : 0;
+          run > 0 ? (kRunCycles * parts + kPromoteCycles * strips * shape.tokens / 2) * 64 / run : 0;
       work = std::max(mma, decode) + width.overlap_loss * std::min(mma, decode) + promote;
     }
     const double step = (work + width.slab * 64 / (shape.depth * problem.formats.weight.slab_k)) *

@@ -81,6 +81,12 @@ std::vector<Case> cases() {
       DType::kBF16);
   add("group_int8", {Family::kWgmma, 96, 1, 2, 3, 1, 1, 2}, "int6:g128:fp32", "int8g128", "sm_90a",
       DType::kBF16);
+  add("tokens_first_block_fp8", {Family::kWgmma, 256, 2, 2, 4, 1, 1, 1, 512, 2, true}, "fp8block", "fp8g128",
+      "sm_90a", DType::kBF16);
+  add("tokens_first_fp32", {Family::kWgmma, 128, 3, 2, 4, 1, 1, 1, 512, 1, true}, "fp8row", "fp8g128",
+      "sm_90a", DType::kF32);
+  add("tokens_first_int8", {Family::kWgmma, 256, 1, 2, 4, 1, 1, 1, 0, 2, true}, "int8:row:fp32", "int8g128",
+      "sm_90a", DType::kF16);
   fp8 = {Family::kWgmma, 64, 1, 2, 3, 4, 1, 2, 256};
   for (const std::string activation : {"fp8", "fp8g128"}) {
     add("halves_mxfp4_" + activation, {Family::kWgmma, 256, 1, 2, 4, 1, 1, 1, 128, 2}, "mxfp4", activation,
